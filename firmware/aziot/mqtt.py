@@ -18,7 +18,7 @@ class Mqtt:
         self.client.sock = None  # older releases set it late; close() looks at it
         try:
             # The timeout here is for the bare socket until the TCP connection stands.
-            self._do(self.client.connect, True, self.stream.timeout // 1000)
+            self._do(self.client.connect, True, self.stream.timeout / 1000)
         except AzureError:
             self.close()
             raise

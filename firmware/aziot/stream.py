@@ -79,7 +79,7 @@ class Stream:
 
     def __init__(self, step, timeout, roots, certificate=None, key=None):
         self.step = step
-        self.timeout = timeout * 1000
+        self.timeout = int(timeout * 1000)
         self.files = roots, certificate, key
         self.out = bytearray()
         self.link = self.tls = None
@@ -100,10 +100,13 @@ class Stream:
 
     def within(self, ms=0):
         """From now on, all is to be done in ms (0: the stream's timeout), or it ends in "timeout"."""
+        if not self.link:
+            raise AzureError("closed", self.step)
         self.link.until(ms or self.timeout, errno.ETIMEDOUT)
 
     def listen(self, ms):
         """Until a first byte comes, for ms at most, read() may return None. What was written goes out first."""
+        self.within()
         self.flush()
         self.link.until(ms, errno.EAGAIN)
 

@@ -34,9 +34,12 @@ class _Socket(socket.socket):
 class _Adapter:
     """The context that paho wraps its socket with, and the socket that it gets back."""
 
+    check_hostname = True  # the stream beneath has done that
+
     def __init__(self, client: "MQTTClient") -> None:
         self._client = client
         self.failure: BaseException | None = None
+        self.received = b""
 
     def wrap_socket(self, sock: socket.socket, **_: Any) -> "_Adapter":
         raw = _Socket(fileno=sock.detach())
@@ -57,6 +60,7 @@ class _Adapter:
         if data is None:
             raise BlockingIOError
         self.stream.setblocking(True)
+        self.received = (self.received + data)[-4:]
         return bytes(data)
 
     def send(self, data: bytes) -> int:
@@ -113,12 +117,16 @@ class MQTTClient:
         if self._adapter.failure:
             failure, self._adapter.failure = self._adapter.failure, None
             raise failure
+        if code == paho.MQTT_ERR_PROTOCOL:
+            raise AssertionError  # as umqtt.simple has it
         if code not in (paho.MQTT_ERR_SUCCESS, paho.MQTT_ERR_AGAIN):
             raise OSError(-1, paho.error_string(code))
 
     def _until(self, key: Any) -> Any:
         while key not in self._answers:
-            self._check(self._paho.loop_read())
+            code = self._paho.loop_read()
+            if key not in self._answers:  # a refusal is an answer, though paho calls it an error too
+                self._check(code)
         return self._answers.pop(key)
 
     def connect(self, clean_session: bool = True, timeout: float | None = None) -> bool:
@@ -132,7 +140,12 @@ class MQTTClient:
             if self._adapter.failure:
                 raise self._adapter.failure from None
             raise OSError(e.errno or 110, str(e)) from None  # socket.timeout has no number
-        code = self._until("connect")
+        try:
+            code = self._until("connect")
+        except AssertionError:
+            if self._adapter.received == b"\x20\x02\x00\x01":
+                raise MQTTException(1) from None  # paho would try an older protocol instead of telling
+            raise
         if code.value:
             raise MQTTException(_CONNACK.get(code.value, code.value))
         return False
