@@ -139,6 +139,8 @@ class Stream:
 
     def flush(self):
         if self.out:
+            if self.out[0] == 0x10 and self.files[1]:
+                self.out = _without_password(self.out)
             self.tls.write(self.out)
             self.out = bytearray()
 
@@ -175,6 +177,17 @@ class Stream:
         else:
             code = "closed"
         return AzureError(code, self.step, text.strip())
+
+
+def _without_password(connect):
+    # umqtt.simple cannot send a user name without a password, only with an empty one; whom a certificate speaks for
+    # sends none (MQTT 3.1.1, 3.1.2.9). So the last two bytes go, the flag, and two of the remaining length.
+    start = 2
+    while connect[start - 1] > 127:
+        start += 1
+    connect[start + 7] &= 0xBF
+    size = len(connect) - start - 2
+    return (bytes([0x10, size]) if size < 128 else bytes([0x10, size & 127 | 128, size >> 7])) + connect[start:-2]
 
 
 def _read(path):

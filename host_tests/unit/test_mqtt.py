@@ -162,15 +162,29 @@ def test_every_wait_feeds_the_watchdog():
         stream.idle = real
 
 
-def test_a_client_certificate_is_loaded_from_its_files():
-    with Peer(CONNACK) as peer, Folder() as root:
+def connect_with_certificate(peer, user):
+    with Folder() as root:
         for name in ("roots.pem", "cert", "key"):
             write(root + name, name.encode())
         mqtt = Mqtt(Stream("test", 1, root + "roots.pem", root + "cert", root + "key"), None)
-        mqtt.connect("127.0.0.1", peer.port, "dev", "user", "")
-        assert peer.loaded == [b"roots.pem", (b"cert", b"key")]
-        assert peer.wire.flights[0][-2:] == b"\x00\x00"
+        mqtt.connect("127.0.0.1", peer.port, "dev", user, "")
         mqtt.close()
+
+
+def test_with_a_client_certificate_there_is_no_password():
+    with Peer(CONNACK) as peer:
+        connect_with_certificate(peer, "user")
+        assert peer.loaded == [b"roots.pem", (b"cert", b"key")]
+        assert peer.wire.flights == [b"\x10\x15\x00\x04MQTT\x04\x82\x00\x00\x00\x03dev\x00\x04user"]
+
+
+def test_the_length_is_right_where_its_form_changes():
+    # Remaining length without the password: 17 + user; MQTT 3.1.1, 2.2.3
+    for size, length in ((110, b"\x7f"), (111, b"\x80\x01"), (112, b"\x81\x01"), (1000, b"\xf9\x07")):
+        with Peer(CONNACK) as peer:
+            connect_with_certificate(peer, "u" * size)
+            assert peer.wire.flights[0].startswith(b"\x10" + length + b"\x00\x04MQTT\x04\x82")
+            assert peer.wire.flights[0].endswith(b"u" * size)
 
 
 def test_large_messages_are_sent_whole():
