@@ -45,9 +45,12 @@ class Identity:
         """The certificate signing request, DER, or None for a board that has none."""
         try:
             with open(self.root + "device.csr", "rb") as f:
-                return f.read()
+                csr = f.read()
         except OSError:
             return None
+        if csr[:1] != b"0":  # the tag of a SEQUENCE
+            raise AzureError("csr", "identity", "device.csr is not DER")
+        return csr
 
     def device_key(self):
         try:

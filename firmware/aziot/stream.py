@@ -90,9 +90,9 @@ class Stream:
         roots, certificate, key = self.files
         context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
         context.verify_mode = tls.CERT_REQUIRED
-        context.load_verify_locations(_read(roots))
+        _use(context.load_verify_locations, roots)
         if certificate:
-            context.load_cert_chain(_read(certificate), _read(key))
+            _use(context.load_cert_chain, certificate, key)
         gc.collect()
         self.tls = context.wrap_socket(self.link, server_hostname=server_hostname)
         self.heard = time.ticks_ms()
@@ -188,6 +188,13 @@ def _without_password(connect):
     connect[start + 7] &= 0xBF
     size = len(connect) - start - 2
     return (bytes([0x10, size]) if size < 128 else bytes([0x10, size & 127 | 128, size >> 7])) + connect[start:-2]
+
+
+def _use(load, *paths):
+    try:
+        load(*[_read(path) for path in paths])
+    except (OSError, ValueError) as e:
+        raise AzureError("config", "identity", "%s: %s" % (" ".join(paths), e))
 
 
 def _read(path):

@@ -36,3 +36,10 @@ def test_tokens_need_a_key_and_never_show_it():
         assert token.startswith("SharedAccessSignature sr=0ne00C0FFEE%2Fregistrations%2Fcontoso-0001&sig=")
         assert token.endswith("&skn=registration")
         assert vectors.DEVICE_KEY not in token
+
+
+def test_a_request_in_pem_is_found_here():
+    with Folder() as root:
+        write(root + "device.json", json.dumps(CONFIG))
+        write(root + "device.csr", b"-----BEGIN CERTIFICATE REQUEST-----")
+        raises("csr", Identity(root).csr)
