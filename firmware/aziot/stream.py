@@ -156,6 +156,8 @@ class Stream:
         if isinstance(e, AzureError):
             return e
         number = e.args[0] if isinstance(e, OSError) and e.args else None
+        if number and self.link and -1000 < number < 0:
+            number = -number  # what _Link told mbedTLS
         text = str(e)
         if isinstance(e, MemoryError) or number in (errno.ENOMEM, -17040, -17168):  # mbedTLS out of memory, twice
             code = "memory"
