@@ -9,20 +9,20 @@
 #   BOARD_RADIO    "1": a name resolves only while WLAN is connected
 #   BOARD_WIFI     what an access point does: "" (lets us in), "absent", "wrong" (password), "silent"
 #   BOARD_WIFI_MS  milliseconds until the link is up or has failed (default 50)
-import uos as os
 import utime
-from ustruct import pack_into, unpack_from
 from micropython import const
+from uos import getenv
+from ustruct import pack_into, unpack_from
 
 _SECONDS_1970_TO_2000 = const(946684800)
 _CAUSE = const(8)
 
-SHIFT = 0 if os.getenv("BOARD_EPOCH") == "2000" else _SECONDS_1970_TO_2000
+SHIFT = 0 if getenv("BOARD_EPOCH") == "2000" else _SECONDS_1970_TO_2000
 
 # Bytes 0-7: Unix time at which the chip's clock shows 2000-01-01 (double); 8: reset cause; 9: raw REPL.
 # The virtual board puts memory here that outlives the process.
 memory = bytearray(16)
-pack_into("<d", memory, 0, utime.time() if os.getenv("BOARD_CLOCK") == "unset" else float(_SECONDS_1970_TO_2000))
+pack_into("<d", memory, 0, utime.time() if getenv("BOARD_CLOCK") == "unset" else float(_SECONDS_1970_TO_2000))
 memory[_CAUSE] = 1
 
 
@@ -57,7 +57,8 @@ def leave(code):
 
 def starve_in(ms):
     # The process dies of SIGALRM after so many milliseconds, however busy; each call starts the time anew.
-    import ffi
     from array import array
+
+    import ffi
 
     ffi.open(None).func("i", "setitimer", "ipp")(0, array("l", (0, 0, ms // 1000, ms % 1000 * 1000)), None)

@@ -1,9 +1,9 @@
 # Stand-in for `machine`: the parts of ESP32's module that a network device uses, beside those of the unix build.
 # Pins move nothing, resets and the watchdog are real: they end the process (see _chip.py).
+import _chip
+from micropython import const
 from umachine import *
 from umachine import PinBase
-from micropython import const
-import _chip
 
 PWRON_RESET = 1
 HARD_RESET = 2
@@ -18,10 +18,11 @@ _levels = {}
 
 
 def unique_id():
-    import uos as os
     from binascii import unhexlify
 
-    return unhexlify(os.getenv("BOARD_ID") or "020000000001")
+    from uos import getenv
+
+    return unhexlify(getenv("BOARD_ID") or "020000000001")
 
 
 def reset():
@@ -73,7 +74,7 @@ class Pin(PinBase):
         self.value(0)
 
     def __repr__(self):
-        return "Pin(%s)" % self._id
+        return f"Pin({self._id})"
 
 
 class RTC:

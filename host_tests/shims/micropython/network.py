@@ -1,6 +1,6 @@
 # Stand-in for ESP32's `network`: a station whose link comes up after a moment, or fails the way a test asks.
 # It owns no radio: once "connected", packets go through the PC's loopback. Settings: _chip.py.
-import uos as os
+from uos import getenv
 from utime import ticks_add, ticks_diff, ticks_ms
 
 STA_IF = 0
@@ -64,7 +64,7 @@ class WLAN:
         if self.status() == STAT_CONNECTING:
             raise OSError("Wifi Internal Error")
         self._settings["ssid"] = ssid or ""
-        self._settled = ticks_add(ticks_ms(), int(os.getenv("BOARD_WIFI_MS") or 50))
+        self._settled = ticks_add(ticks_ms(), int(getenv("BOARD_WIFI_MS") or 50))
 
     def disconnect(self):
         if not self._active:
@@ -78,7 +78,7 @@ class WLAN:
             raise ValueError("unknown status param")
         if self._settled is None:
             return STAT_IDLE
-        mode = os.getenv("BOARD_WIFI") or ""
+        mode = getenv("BOARD_WIFI") or ""
         if mode == "silent" or ticks_diff(self._settled, ticks_ms()) > 0:
             return STAT_CONNECTING
         return {"absent": STAT_NO_AP_FOUND, "wrong": STAT_WRONG_PASSWORD}.get(mode, STAT_GOT_IP)

@@ -1,8 +1,8 @@
 # Stand-in for the frozen `ntptime`: asks a real SNTP server (RFC 4330) and sets the real-time clock.
 # No retry and no plausibility check: the frozen one has none either.
 import socket
-from time import gmtime
 from struct import unpack_from
+from time import gmtime
 
 host = "pool.ntp.org"
 timeout = 1  # seconds

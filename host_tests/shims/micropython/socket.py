@@ -1,8 +1,8 @@
 # Stand-in for `socket`: everything is the interpreter's, but names resolve as on a board in a laboratory.
 # No name ever reaches the PC's resolver; settings are described in _chip.py.
+from micropython import const
 from usocket import *
 from usocket import getaddrinfo as _getaddrinfo
-from micropython import const
 
 # What ESP32 raises for a name that it cannot resolve (lwIP's EAI_FAIL, negated).
 _EAI_FAIL = const(-202)
@@ -16,12 +16,12 @@ def _linked():
 
 
 def getaddrinfo(host, port, *rest):
-    import uos as os
+    from uos import getenv
 
-    if os.getenv("BOARD_RADIO") and not _linked():
+    if getenv("BOARD_RADIO") and not _linked():
         raise OSError(_EAI_FAIL)
-    wanted = "%s:%s" % (host, port)
-    for entry in (os.getenv("BOARD_HOSTS") or "").split(";"):
+    wanted = f"{host}:{port}"
+    for entry in (getenv("BOARD_HOSTS") or "").split(";"):
         name, _, place = entry.partition("=")
         if name == wanted:
             host, port = place.rsplit(":", 1)

@@ -1,16 +1,8 @@
 # Stand-in for the frozen `ssl`: a thin face on the C module `tls`.
 # Like the frozen one it starts without any check of the peer: who wants CERT_REQUIRED must say so.
 import tls
-from tls import (
-    CERT_NONE,
-    CERT_OPTIONAL,
-    CERT_REQUIRED,
-    MBEDTLS_VERSION,
-    PROTOCOL_DTLS_CLIENT,
-    PROTOCOL_DTLS_SERVER,
-    PROTOCOL_TLS_CLIENT,
-    PROTOCOL_TLS_SERVER,
-)
+from tls import *
+from tls import CERT_NONE, PROTOCOL_TLS_CLIENT, PROTOCOL_TLS_SERVER
 
 
 def _data(source):

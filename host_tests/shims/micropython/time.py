@@ -1,7 +1,7 @@
 # Stand-in for `time` as ESP32 has it: its own clock and epoch, whole seconds, UTC, eight fields.
 # Sleeping and ticks are the interpreter's own; settings are described in _chip.py.
-from utime import *
 import _chip
+from utime import *
 
 del clock  # noqa: F821 - known to the unix build only
 

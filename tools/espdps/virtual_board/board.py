@@ -6,11 +6,13 @@ One thread moves bytes between the port and the chip and starts the chip anew af
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import queue
 import select
 import signal
+import subprocess
 import threading
 import time
 import tty
@@ -69,7 +71,7 @@ class VirtualBoard:
         self._command = [str(micropython), "-X", f"heapsize={heap}"]
         self._image, self._memory = self.directory / "rom.img", self.directory / "chip.mem"
         self._flash, self._link = self.directory / "flash.img", self.directory / "port"
-        self._image.write_bytes(build_rom(modules))
+        self._rom = build_rom(modules)
         make_flash(self._flash, flash_size)
         # Six bytes as of a network interface, locally administered; the same folder is the same unit.
         unit = hashlib.sha256(str(self.directory).encode()).hexdigest()[:10]
@@ -87,11 +89,13 @@ class VirtualBoard:
         self._requests: queue.SimpleQueue[tuple[str, Future[None]]] = queue.SimpleQueue()
         self._port = ""
 
-    def __enter__(self) -> VirtualBoard:
+    def __enter__(self) -> VirtualBoard:  # noqa: PYI034 - Python 3.10 has no Self
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     @property
@@ -108,6 +112,13 @@ class VirtualBoard:
         """Open the port and switch the power on. Returns when boot.py is about to run; raises BoardError."""
         if self._thread:
             raise BoardError("the board is started already")
+        self._lock = os.open(self._flash, os.O_RDWR)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._lock)
+            raise BoardError(f"{self.directory}: another virtual board runs in this folder") from error
+        self._image.write_bytes(self._rom)
         self._outer, self._slave = os.openpty()
         # The far end stays open here, raw: bytes that come while nobody listens must not be echoed back.
         tty.setraw(self._slave)
@@ -137,12 +148,14 @@ class VirtualBoard:
         """Pull the plug and take the port away. Nothing is left but the folder. May be called twice."""
         if not self._thread:
             return
-        self._ask("stop")
-        self._thread.join()
-        self._thread = None
-        self._link.unlink(missing_ok=True)
-        for descriptor in (self._outer, self._slave, self._bell, self._ring):
-            os.close(descriptor)
+        try:
+            self._ask("stop")
+        finally:
+            self._thread.join()
+            self._thread = None
+            self._link.unlink(missing_ok=True)
+            for descriptor in (self._outer, self._slave, self._bell, self._ring, self._lock):
+                os.close(descriptor)
 
     def _ask(self, what: str) -> None:
         if not self._thread:
@@ -156,53 +169,64 @@ class VirtualBoard:
 
     def _serve(self) -> None:
         while True:
-            poll = select.poll()
-            poll.register(self._bell, select.POLLIN)
+            ready = self._wait()
             chip = self._chip
-            # What cannot be passed on is not taken in; a chip that is only starting is not disturbed.
-            if not self._to_chip and not self._booting:
-                poll.register(self._outer, select.POLLIN)
-            if self._to_port:
-                poll.register(self._outer, select.POLLOUT | (0 if self._to_chip or self._booting else select.POLLIN))
-            if chip:
-                poll.register(chip.ready, select.POLLIN)
-                poll.register(
-                    chip.terminal, (0 if self._to_port else select.POLLIN) | (select.POLLOUT if self._to_chip else 0)
-                )
-            ready = {descriptor for descriptor, _ in poll.poll(100 if self._to_port else None)}
             if self._bell in ready:
                 os.read(self._bell, 1)
-                what, answer = self._requests.get()
-                try:
-                    if self._chip:
-                        self._chip.kill()
-                        self._end()
-                    if what == "power_cycle":
-                        self._start(Cause.POWER_ON)
-                        self._await_ready()
-                    answer.set_result(None)
-                except Exception as error:
-                    answer.set_exception(error)
-                if what == "stop":
+                if self._obey(*self._requests.get()) == "stop":
                     return
-                continue
-            if chip and chip.ready in ready:
-                if os.read(chip.ready, 1):
-                    self._booting = False
-                else:
-                    self._drain(chip)
-                    cause = self._end()
-                    if cause:
-                        self._start(cause)
-                    continue
-            if self._outer in ready and not self._to_chip and not self._booting:
-                self._to_chip = _read(self._outer)
-            if self._to_chip:
+            elif chip and chip.ready in ready:
+                self._hear(chip)
+            else:
+                if self._outer in ready and not self._to_chip:
+                    self._to_chip = _read(self._outer)
+                if chip and chip.terminal in ready and not self._to_port:
+                    self._to_port = _read(chip.terminal)
                 self._feed()
-            if chip and chip.terminal in ready and not self._to_port:
-                self._to_port = _read(chip.terminal)
-            if self._to_port:
                 self._deliver()
+
+    def _wait(self) -> set[int]:
+        # What cannot be passed on is not taken in; a chip that is only starting is not spoken to.
+        poll = select.poll()
+        poll.register(self._bell, select.POLLIN)
+        chip, listens = self._chip, not self._booting
+        take = select.POLLIN if listens and not self._to_chip else 0
+        poll.register(self._outer, take | (select.POLLOUT if self._to_port else 0))
+        if chip:
+            poll.register(chip.ready, select.POLLIN)
+            give = select.POLLOUT if listens and self._to_chip else 0
+            poll.register(chip.terminal, give | (0 if self._to_port else select.POLLIN))
+        return {descriptor for descriptor, _ in poll.poll(100 if self._to_port else None)}
+
+    def _obey(self, what: str, answer: Future[None]) -> str:
+        try:
+            if self._chip:
+                self._chip.kill()
+                self._end()
+            if what == "power_cycle":
+                self._start(Cause.POWER_ON)
+                self._await_ready()
+            answer.set_result(None)
+        except (BoardError, OSError, subprocess.SubprocessError) as error:
+            answer.set_exception(error)
+        return what
+
+    def _hear(self, chip: Chip) -> None:
+        # A byte says that the board is up, the end that its process has gone: to a reset, or by a crash.
+        if os.read(chip.ready, 1):
+            self._booting = False
+            return
+        while words := _read(chip.terminal):
+            self._to_port += words
+        booted = not self._booting
+        cause = self._end()
+        if cause is Cause.CRASH:
+            self._to_port += b"\r\nthe interpreter of this virtual board has crashed\r\n"
+        if booted:
+            try:
+                self._start(cause)
+            except OSError as error:
+                self._to_port += f"\r\n{error}\r\n".encode()
 
     def _start(self, cause: Cause) -> None:
         write_memory(self._memory, cause)
@@ -221,39 +245,35 @@ class VirtualBoard:
         self._end()
         raise BoardError(f"{self._command[0]} did not start: {words.decode(errors='replace').strip() or 'no answer'}")
 
-    def _end(self) -> Cause | None:
+    def _end(self) -> Cause:
         assert self._chip
         chip, self._chip, self._booting = self._chip, None, False
         return chip.end()
-
-    def _drain(self, chip: Chip) -> None:
-        # The last words of a process that has gone.
-        while words := _read(chip.terminal):
-            self._to_port += words
-            self._deliver()
 
     def _feed(self) -> None:
         # Ctrl-C goes to a running program as an interrupt and to a prompt as a character, in its place among the rest.
         if not self._chip:
             self._to_chip = b""  # a board without power hears nothing
+        elif self._booting or not self._to_chip:
             return
-        if self._to_chip[:1] == _CTRL_C and self._chip.wants_interrupt():
+        elif self._to_chip[:1] == _CTRL_C and self._chip.wants_interrupt():
             self._chip.interrupt()
             self._to_chip = self._to_chip[1:]
-            return
-        stop = self._to_chip.find(_CTRL_C, 1)
-        with contextlib.suppress(BlockingIOError):
-            sent = os.write(self._chip.terminal, self._to_chip[: stop if stop > 0 else len(self._to_chip)])
-            self._to_chip = self._to_chip[sent:]
+        else:
+            stop = self._to_chip.find(_CTRL_C, 1)
+            with contextlib.suppress(BlockingIOError):
+                sent = os.write(self._chip.terminal, self._to_chip[: stop if stop > 0 else len(self._to_chip)])
+                self._to_chip = self._to_chip[sent:]
 
     def _deliver(self) -> None:
-        now = time.monotonic()
+        if not self._to_port:
+            return
         try:
             self._to_port = self._to_port[os.write(self._outer, self._to_port) :]
             self._stalled = 0.0
         except BlockingIOError:
-            self._stalled = self._stalled or now
-            if now - self._stalled > _PATIENCE:
+            self._stalled = self._stalled or time.monotonic()
+            if time.monotonic() - self._stalled > _PATIENCE:
                 self._to_port = b""
 
 

@@ -14,6 +14,7 @@ import subprocess
 import termios
 import time
 import tty
+from collections.abc import Callable
 from pathlib import Path
 
 from espdps.virtual_board.rom import LOADER
@@ -22,19 +23,25 @@ MEMORY_SIZE = 16
 BLOCK = 4096
 START_DEADLINE = 20.0  # seconds; a start takes some 50 ms, a crowded machine much longer
 _CAUSE_AT = 8
+_BARE_PROMPT = 2
 
 
 class Cause(enum.IntEnum):
-    """Why a chip starts: the values of machine.reset_cause() on ESP32."""
+    """Why a chip starts: mostly the values of machine.reset_cause() on ESP32."""
 
     POWER_ON = 1
     HARD = 2
     WATCHDOG = 3
     SOFT = 5
+    CRASH = 0  # not a cause that a program sees: the interpreter itself ended, the next start is a bare prompt
 
 
 # How a process ends when the chip is to start again; anything else is a crash.
 _RESTARTS = {201: Cause.SOFT, 202: Cause.HARD, -signal.SIGALRM: Cause.WATCHDOG, 128 + signal.SIGALRM: Cause.WATCHDOG}
+
+
+# futex(2), where a program waits for a lock that it holds itself: on x86-64, on i386 and arm, on arm64
+_FUTEX = {"202", "240", "98"}
 
 
 class Chip:
@@ -84,30 +91,39 @@ class Chip:
         """Raise KeyboardInterrupt in the running program.
 
         The unix build raises it from within the signal handler, wherever the program stands: in the middle of an
-        allocation it would leave the heap locked. So wait for a moment in which the process waits itself, as a
-        program that has a loop with a pause does soon; one that only computes is interrupted after 0.1 s regardless.
+        allocation it leaves the heap locked. So wait for a moment in which the process waits itself, as any program
+        with a pause does soon. One that only computes is interrupted after 0.1 s regardless, and ended if that locked
+        its heap.
         """
-        deadline = time.monotonic() + 0.1
-        while not self._waits() and time.monotonic() < deadline:
-            time.sleep(0.001)
+        safe = self._until(0.1, lambda: self._reads("stat").rpartition(") ")[2][:1] == "S")
         if self.wants_interrupt():
             self._process.send_signal(signal.SIGINT)
+        if not safe and self._until(0.2, lambda: self._reads("syscall").split(" ")[0] in _FUTEX):
+            self.kill()
 
-    def _waits(self) -> bool:
+    def _until(self, seconds: float, true: Callable[[], bool]) -> bool:
+        deadline = time.monotonic() + seconds
+        while self._process.poll() is None and self.wants_interrupt() and time.monotonic() < deadline:
+            if true():
+                return True
+            time.sleep(0.001)
+        return False
+
+    def _reads(self, name: str) -> str:
+        # proc(5); empty where there is no such thing, which is outside of Linux.
         try:
-            # proc(5): the state is the first field after the command's name, which is in parentheses.
-            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
-        except (OSError, IndexError):
-            return True  # no such file outside of Linux
+            return Path(f"/proc/{self.pid}/{name}").read_text()
+        except OSError:
+            return ""
 
-    def end(self) -> Cause | None:
-        """Wait for the process, which is about to end or killed, free what it held; return how it wants to go on."""
+    def end(self) -> Cause:
+        """Wait for the process, which is about to end or killed, and free what it held; return how it is to go on."""
         try:
             code = self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             code = self.kill()
         self._close()
-        return _RESTARTS.get(code)
+        return _RESTARTS.get(code, Cause.CRASH)
 
     def kill(self) -> int:
         """Cut the power: the process ends in the middle of whatever it does."""
@@ -126,12 +142,13 @@ def write_memory(path: Path, cause: Cause) -> None:
         path.write_bytes(struct.pack("<d", time.time()).ljust(MEMORY_SIZE, b"\0"))
     with path.open("r+b") as file:
         file.seek(_CAUSE_AT)
-        file.write(bytes((cause,)))
+        file.write(bytes((Cause.WATCHDOG, _BARE_PROMPT)) if cause is Cause.CRASH else bytes((cause,)))
 
 
 def make_flash(path: Path, size: int) -> None:
-    """Create an erased flash image of ``size`` bytes, unless there is one already."""
+    """Create an erased flash image of ``size`` bytes, unless there is one already. Only its owner may read the keys."""
     if size < 4 * BLOCK or size % BLOCK:
         raise ValueError(f"flash size {size}: not a multiple of {BLOCK} of at least {4 * BLOCK}")
     if not path.exists():
-        path.write_bytes(b"\xff" * size)
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(b"\xff" * size)

@@ -21,7 +21,15 @@ def _length(packet, value):
 
 class MQTTClient:
     def __init__(
-        self, client_id, server, port=0, user=None, password=None, keepalive=0, ssl=None, ssl_params={}
+        self,
+        client_id,
+        server,
+        port=0,
+        user=None,
+        password=None,
+        keepalive=0,
+        ssl=None,
+        ssl_params={},  # noqa: B006 - as the frozen one has it
     ):
         self.client_id = client_id
         self.sock = None

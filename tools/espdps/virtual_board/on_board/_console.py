@@ -2,6 +2,7 @@
 # (shared/runtime/pyexec.c). It must stay small: it lies in the board's heap.
 import gc
 import sys
+
 import _chip
 from _run import run, soft_reset
 from micropython import const
@@ -133,7 +134,7 @@ def friendly(main):
     from uos import getenv
 
     firmware = sys.version.split("; ", 1)[1]
-    _write('%s; virtual %s\nType "help()" for more information.\n' % (firmware, getenv("BOARD_NAME")))
+    _write('{}; virtual {}\nType "help()" for more information.\n'.format(firmware, getenv("BOARD_NAME")))
     while True:
         text = _line(">>> ")
         while not isinstance(text, int) and text and _goes_on(text):
@@ -153,4 +154,3 @@ def friendly(main):
             _paste(main)
         elif text:
             run(main, text, "single")
-

@@ -1,11 +1,12 @@
 # The first thing a virtual board runs: takes the PC's filesystem away and mounts the board's flash.
 # It must leave nothing behind that a program could meet: no name in __main__, no argument, no open path.
-import ffi
 import sys
+
+import _chip
+import ffi
 import uctypes
 import vfs
 from _flash import BLOCK, Flash
-import _chip
 
 _MEMORY_SIZE = len(_chip.memory)
 
@@ -18,7 +19,7 @@ def _lasting_memory(path):
 
 
 def _mount(path):
-    file = open(path, "r+b")
+    file = open(path, "r+b")  # noqa: SIM115 - open until the end
     flash = Flash(file, file.seek(0, 2) // BLOCK)
     file.seek(0)
     blank = file.read(16) == b"\xff" * 16
@@ -36,7 +37,7 @@ def on(memory, flash, terminal, ready):
     # the board dies with the one who runs it.
     open(terminal).close()
     _chip.memory = _lasting_memory(memory)
-    ready = open(int(ready), "wb")
+    ready = open(int(ready), "wb")  # noqa: SIM115 - its end tells the host of ours
     _mount(flash)
     main = __import__("__main__").__dict__
     main.clear()

@@ -3,10 +3,12 @@
 import gc
 import sys
 import termios
+
 import _chip
 from micropython import const
 
-_RAW = const(9)  # in _chip.memory: a soft reset comes back to the raw prompt
+# In _chip.memory, for the next start: 1 comes back to the raw prompt, 2 to the friendly one without running anything.
+_PROMPT = const(9)
 _SOFT_RESET = const(201)
 _LOCAL_FLAGS = const(3)
 _SIGNALS = const(1)
@@ -37,9 +39,9 @@ def report(error):
         sys.print_exception(error)
 
 
-def soft_reset(raw=0):
+def soft_reset(prompt=0):
     sys.stdout.write("MPY: soft reboot\n")
-    _chip.memory[_RAW] = raw
+    _chip.memory[_PROMPT] = prompt
     _chip.leave(_SOFT_RESET)
 
 
@@ -48,9 +50,9 @@ def run(main, text, mode="exec", end=""):
     try:
         interruptible(True)
         if isinstance(text, str):
-            execfile(text, main)
+            execfile(text, main)  # noqa: F821 - a builtin of the unix build
         else:
-            exec(compile(str(text, "utf-8"), "<stdin>", mode), main)
+            exec(compile(str(text, "utf-8"), "<stdin>", mode), main)  # noqa: S102 - what a prompt is for
         interruptible(False)
         sys.stdout.write(end)
         return True
@@ -58,7 +60,7 @@ def run(main, text, mode="exec", end=""):
         interruptible(False)
         sys.stdout.write(end + end)
         soft_reset(end != "")
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the prompt shows it
         interruptible(False)
         sys.stdout.write(end)
         report(error)
@@ -74,14 +76,14 @@ def _run_file(main, name):
 
 
 def serve(main, ready):
-    raw = _chip.memory[_RAW]
-    _chip.memory[_RAW] = 0
+    prompt = _chip.memory[_PROMPT]
+    _chip.memory[_PROMPT] = 0
     gc.collect()
     try:
         # From here on Ctrl-C stops what runs, and the host is told so.
-        interruptible(True)
+        interruptible(prompt < 2)
         ready.write(b".")
-        if _run_file(main, "boot.py") and not raw:
+        if prompt < 2 and _run_file(main, "boot.py") and not prompt:
             _run_file(main, "main.py")
     except KeyboardInterrupt:
         pass
@@ -91,6 +93,10 @@ def serve(main, ready):
     del sys.modules["_run"], sys.modules["_console"]
     while True:
         try:
-            raw = (raw_mode if raw else friendly)(main)
-        except (KeyboardInterrupt, MemoryError) as error:
-            report(error)
+            prompt = (raw_mode if prompt == 1 else friendly)(main)
+        except KeyboardInterrupt:
+            pass
+        except MemoryError as error:
+            # The prompt itself found no room, and would find none at its next step either.
+            sys.print_exception(error)
+            soft_reset(2)

@@ -1,6 +1,7 @@
 # `os` as ESP32 has it: without the PC's environment and shell, and without the place where frozen modules lie.
 # Everything else is the interpreter's own, looked up when asked for so that it takes no heap.
 import sys
+
 import uos
 from micropython import const
 
@@ -21,8 +22,7 @@ def listdir(path=""):
 def uname():
     from collections import namedtuple
 
-    implementation = sys.implementation
-    release = "%d.%d.%d" % implementation[1][:3]
+    release = ".".join(str(part) for part in sys.implementation[1][:3])
     return namedtuple("uname", ("sysname", "nodename", "release", "version", "machine"))(
         "esp32", "esp32", release, sys.version.split("; ", 1)[1], "virtual " + uos.getenv("BOARD_NAME")
     )
