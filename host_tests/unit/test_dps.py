@@ -60,10 +60,25 @@ def test_assigned():
     state = answer(200, {"status": "assigned", "registrationState": dict(STATE, issuedCertificateChain=["QQ=="], payload={"x": 1}), "new": 1})
     a = dps.Assignment(state)
     assert (a.assigned_hub, a.device_id, a.substatus) == ("hub.azure-devices.net", "contoso-0001", "initialAssignment")
-    assert a.issued_certificate_chain == ["QQ=="] and a.payload == {"x": 1}
+    assert [bytes(c, "utf-8") if isinstance(c, str) else bytes(c) for c in a.issued_certificate_chain] == [b"QQ=="]
+    assert a.payload == {"x": 1}
     for chain in ({}, {"issuedCertificateChain": None}):
         a = dps.Assignment(answer(200, {"status": "assigned", "registrationState": dict(STATE, **chain)}))
         assert a.issued_certificate_chain is None
+
+
+def test_the_chain_is_cut_out_of_the_answer_before_it_is_parsed():
+    for chain in ([], ["QQ=="], ["QUJD" * 500, "REVG" * 300, "R0hJ"]):
+        for form in ('{"a":1,"issuedCertificateChain":%s,"b":[2]}', '{"issuedCertificateChain":%s}', '[[],{"issuedCertificateChain":%s}]'):
+            text = form % json.dumps(chain)
+            cut, rest = dps.cut_chain(text.encode())
+            assert [bytes(c).decode() for c in cut] == chain
+            assert json.loads(rest) == json.loads(form % "[]")
+    # Anything less plain is left to the JSON parser.
+    for text in ("", "{}", '{"issuedCertificateChain":null}', '{"issuedCertificateChain": ["QQ=="]}', '{"issuedCertificateChain":["Q\\u002bQ="]}', '{"issuedCertificateChain":["QQ=="'):
+        assert dps.cut_chain(text.encode()) == (None, text.encode())
+    body = json.dumps({"status": "assigned", "registrationState": dict(STATE, issuedCertificateChain=["Q+Q="])}).replace("+", "\\u002b")
+    assert answer(200, body.encode())["issuedCertificateChain"] == ["Q+Q="]
 
 
 def test_connection_profile():
