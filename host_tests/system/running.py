@@ -11,6 +11,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import secrecy
+
 HERE = Path(__file__).resolve().parent
 FIRMWARE = HERE.parent.parent / "firmware"
 SHIMS = HERE.parent / "shims"
@@ -68,5 +70,7 @@ def run(
         timeout=timeout,
     )
     outcome = Outcome(done.stdout, done.returncode)
+    secrecy.note(folder)
+    secrecy.assert_clean(done.stdout, "what the firmware printed")
     assert "Traceback" not in done.stdout, done.stdout
     return outcome

@@ -4,6 +4,7 @@ Nothing is staged: every line shown is what the board or the service said, and a
 from __future__ import annotations
 
 import base64
+import contextlib
 import secrets
 import tempfile
 import time
@@ -92,12 +93,17 @@ def timed(console: Console, title: str) -> Iterator[list[str]]:
     line(console, title, " ".join(words), time.monotonic() - begun)
 
 
-def main(console: Console | None = None) -> int:
-    """Run the demonstration in a folder of its own that is gone afterwards; 0 if all of it went as it should."""
-    console = console or Console(highlight=False)
-    with tempfile.TemporaryDirectory(prefix="esp-dps-demo-") as folder:
+def main(directory: Path | None = None) -> int:
+    """Run the demonstration; 0 if all of it went as it should.
+
+    `directory` keeps the simulator's, the device's and the board's files; without it they are gone afterwards.
+    """
+    console = Console(highlight=False)
+    with contextlib.ExitStack() as stack:
+        if directory is None:
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="esp-dps-demo-")))
         try:
-            _run(Path(folder), console)
+            _run(directory, console)
         except ToolError as error:
             console.print(Text(f"\nfailed: {error.message}", style="bold red"))
             if error.hint:
