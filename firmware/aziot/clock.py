@@ -1,0 +1,57 @@
+# Unix time on any epoch. Nothing here guesses: a clock that was never set is an error, not a date.
+import time
+
+from micropython import const
+
+from .errors import AzureError
+
+# MicroPython counts from 2000 on most boards and from 1970 on a PC.
+_EPOCH = 946684800 if time.gmtime(0)[0] == 2000 else 0
+_RELEASE = const(1767225600)  # 2026-01-01: this code did not exist before, so an earlier clock is not set
+
+
+def now():
+    """Unix time in whole seconds, whatever epoch the runtime has."""
+    return int(time.time()) + _EPOCH
+
+
+def is_set():
+    return now() >= _RELEASE
+
+
+def require():
+    """Unix time; AzureError "clock" while the clock is not set."""
+    t = now()
+    if t < _RELEASE:
+        raise AzureError("clock", "clock", "not set: " + iso(t))
+    return t
+
+
+def sync(hosts):
+    """Set the clock from the first NTP host that answers; AzureError "ntp" if none does."""
+    import ntptime
+
+    for host in hosts:
+        ntptime.host = host
+        try:
+            ntptime.settime()
+            if is_set():
+                return host
+        except (OSError, OverflowError):
+            pass
+    raise AzureError("ntp", "clock", "no answer from " + ", ".join(hosts))
+
+
+def unix(year, month, day, hour, minute, second):
+    # Days since 1970 of a Gregorian date, counting years from March so that February comes last.
+    # (time.mktime means local time on a PC and another epoch on a board.)
+    if month < 3:
+        year -= 1
+        month += 12
+    days = year * 365 + year // 4 - year // 100 + year // 400 + (month * 153 - 457) // 5 + day - 719469
+    return ((days * 24 + hour) * 60 + minute) * 60 + second
+
+
+def iso(t):
+    """Unix time as 2026-11-21T06:40:12Z."""
+    return "%04d-%02d-%02dT%02d:%02d:%02dZ" % tuple(time.gmtime(t - _EPOCH)[:6])

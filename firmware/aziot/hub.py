@@ -1,0 +1,73 @@
+# An IoT Hub session: one MQTT connection of one device.
+import json
+import time
+
+from micropython import const
+
+from .errors import AzureError
+from .mqtt import Mqtt
+from .sas import quote
+
+_KEEPALIVE = const(120)  # seconds; the Hub allows up to 1177
+
+
+class Session:
+    """An open connection to the Hub; every method raises AzureError only. Use it in one thread."""
+
+    def __init__(self, identity, hub, device_id, certificate=None, log=None):
+        """certificate: path of a PEM chain that proves device_id, or None to prove it with the device key."""
+        self.device_id = device_id
+        self.sent = 0
+        self._log = log or (lambda step, text: None)
+        self._stream = stream = identity.stream("hub.connect", certificate)
+        self._mqtt = Mqtt(stream, self._on_message)
+        self._mqtt.connect(
+            hub,
+            identity.port,
+            device_id,
+            "%s/%s/?api-version=%s" % (hub, device_id, identity.hub_api),
+            "" if certificate else identity.hub_password(hub, device_id),
+            _KEEPALIVE,
+        )
+        self._spoke = time.ticks_ms()
+
+    def send(self, body, properties=None, qos=1):
+        """One telemetry message. body: dict or list (sent as JSON) or bytes or str; properties: dict of str.
+
+        With qos=1 the Hub has it when this returns.
+        """
+        self._stream.step = "hub.send"
+        properties = dict(properties or {})
+        if isinstance(body, (dict, list)):
+            body = json.dumps(body)
+            properties["$.ct"] = "application/json"
+            properties["$.ce"] = "utf-8"
+        bag = "&".join([name + "=" + quote(str(value)) for name, value in properties.items()])
+        self._mqtt.publish("devices/%s/messages/events/%s" % (self.device_id, bag), body, qos)
+        self._spoke = time.ticks_ms()
+        self.sent += 1
+        self._log("hub.sent", "message %d%s" % (self.sent, " acknowledged" if qos else ""))
+
+    def poll(self, ms):
+        """Handle what the Hub sends for ms milliseconds, and keep the connection alive."""
+        self._stream.step = "hub.poll"
+        end = time.ticks_add(time.ticks_ms(), ms)
+        while True:
+            now = time.ticks_ms()
+            left = time.ticks_diff(end, now)
+            if left <= 0:
+                return
+            quiet = time.ticks_diff(now, self._spoke)
+            if time.ticks_diff(now, self._stream.heard) > _KEEPALIVE * 1500:
+                raise AzureError("timeout", "hub.poll", "the Hub is silent")
+            if quiet >= _KEEPALIVE * 500:
+                self._mqtt.ping()
+                self._spoke = now
+                quiet = 0
+            self._mqtt.wait(min(left, _KEEPALIVE * 500 - quiet))
+
+    def _on_message(self, topic, body):
+        pass
+
+    def close(self):
+        self._mqtt.close()

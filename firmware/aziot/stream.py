@@ -1,0 +1,202 @@
+# A TLS stream that umqtt.simple can be trusted with: a deadline under every read and write, the handshake's
+# included; one write a flight; never a short read. It always verifies, and nothing can turn that off.
+import errno
+import gc
+import io
+import select
+import time
+
+import tls
+from micropython import const
+
+from .errors import AzureError
+
+_SLICE = const(200)  # ms between two calls of idle()
+_GATHER = const(4096)  # bytes kept back for one write; the TLS send buffer of an ESP32 holds as many
+_LARGEST = const(16384)  # bytes; an answer with a certificate chain has about 5,000
+
+
+def idle():
+    """Called at least five times a second in every wait. Replace it (stream.idle = f) to feed a watchdog."""
+
+
+def pause(seconds):
+    """Sleep without starving the watchdog."""
+    end = time.ticks_add(time.ticks_ms(), int(seconds * 1000))
+    while True:
+        idle()
+        left = time.ticks_diff(end, time.ticks_ms())
+        if left <= 0:
+            return
+        time.sleep_ms(min(left, _SLICE))
+
+
+class _Link(io.IOBase):
+    # The bare socket, as mbedTLS sees it. Errors go back as negative numbers: an exception through mbedTLS
+    # would leave its memory behind.
+    def __init__(self, sock):
+        sock.setblocking(False)
+        self.sock = sock
+        self.poll = select.poll()
+
+    def until(self, ms, late):
+        self.end = time.ticks_add(time.ticks_ms(), ms)
+        self.late = late
+
+    def readinto(self, buf):
+        return self._wait(self.sock.readinto, buf, select.POLLIN)
+
+    def write(self, buf):
+        return self._wait(self.sock.write, buf, select.POLLOUT)
+
+    def _wait(self, transfer, buf, event):
+        try:
+            while True:
+                done = transfer(buf)
+                if done is not None:
+                    return done
+                left = time.ticks_diff(self.end, time.ticks_ms())
+                if left <= 0:
+                    return -self.late
+                self.poll.register(self.sock, event)
+                self.poll.poll(min(left, _SLICE))
+                idle()
+        except OSError as e:
+            return -(e.args[0] or errno.EIO)
+
+    def ioctl(self, request, _):
+        if request == 4:  # MP_STREAM_CLOSE
+            self.sock.close()
+        return 0
+
+
+class Stream:
+    """What umqtt.simple takes as ssl= and gets back from it as its socket.
+
+    step names what is being done when an error is raised; roots, certificate and key are paths (PEM; key also DER);
+    timeout: seconds for the handshake, and for anything that has begun.
+    """
+
+    def __init__(self, step, timeout, roots, certificate=None, key=None):
+        self.step = step
+        self.timeout = int(timeout * 1000)
+        self.files = roots, certificate, key
+        self.out = bytearray()
+        self.link = self.tls = None
+
+    def wrap_socket(self, sock, server_hostname):
+        self.link = _Link(sock)
+        self.within()
+        roots, certificate, key = self.files
+        context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
+        context.verify_mode = tls.CERT_REQUIRED
+        _use(context.load_verify_locations, roots)
+        if certificate:
+            _use(context.load_cert_chain, certificate, key)
+        gc.collect()
+        self.tls = context.wrap_socket(self.link, server_hostname=server_hostname)
+        self.heard = time.ticks_ms()
+        return self
+
+    def within(self, ms=0):
+        """From now on, all is to be done in ms (0: the stream's timeout), or it ends in "timeout"."""
+        if not self.link:
+            raise AzureError("closed", self.step)
+        self.link.until(ms or self.timeout, errno.ETIMEDOUT)
+
+    def listen(self, ms):
+        """Until a first byte comes, for ms at most, read() may return None. What was written goes out first."""
+        self.within()
+        self.flush()
+        self.link.until(ms, errno.EAGAIN)
+
+    def setblocking(self, _):
+        # umqtt.simple calls this when a packet's first byte is there: the rest has to follow.
+        if self.link.late == errno.EAGAIN:
+            self.within()
+
+    def read(self, size):
+        self.flush()
+        if size > _LARGEST:
+            raise AzureError("too-big", self.step, "%d bytes" % size)
+        data = self.tls.read(size)
+        if data is None:
+            return None
+        if len(data) < size:
+            raise AzureError("closed", self.step, "by the other side")
+        self.heard = time.ticks_ms()
+        return data
+
+    def write(self, data, size=None):
+        if size is not None:
+            data = data[:size]
+        if len(self.out) + len(data) > _GATHER:
+            self.flush()
+        if len(data) > _GATHER:
+            self.tls.write(data)
+        else:
+            self.out.extend(data)
+
+    def flush(self):
+        if self.out:
+            if self.out[0] == 0x10 and self.files[1]:
+                self.out = _without_password(self.out)
+            self.tls.write(self.out)
+            self.out = bytearray()
+
+    def close(self):
+        if self.tls:
+            self.tls.close()
+        elif self.link:
+            self.link.sock.close()
+        self.link = self.tls = None
+
+    def error(self, e):
+        """The AzureError for an exception of the socket, of name resolution or of TLS."""
+        if isinstance(e, AzureError):
+            return e
+        number = e.args[0] if isinstance(e, OSError) and e.args else None
+        text = str(e)
+        if isinstance(e, MemoryError) or number in (errno.ENOMEM, -17040, -17168):  # mbedTLS out of memory, twice
+            code = "memory"
+        elif number == errno.ETIMEDOUT:
+            code = "timeout"
+        elif not self.link:
+            # Name resolution counts below zero, sockets above.
+            code = "dns" if number and number < 0 else "tcp"
+        elif "trusted CA" in text:
+            code = "tls-root"
+        elif "(CN)" in text:
+            code = "tls-name"
+        elif "validity" in text:
+            code = "tls-date"
+        elif number == -30592:  # MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE
+            code = "tls-alert"
+        elif number is None or number < -9999 and number not in (-29312, -30848):  # end of file, close notify
+            code = "tls"
+        else:
+            code = "closed"
+        return AzureError(code, self.step, text.strip())
+
+
+def _without_password(connect):
+    # umqtt.simple cannot send a user name without a password, only with an empty one; whom a certificate speaks for
+    # sends none (MQTT 3.1.1, 3.1.2.9). So the last two bytes go, the flag, and two of the remaining length.
+    start = 2
+    while connect[start - 1] > 127:
+        start += 1
+    connect[start + 7] &= 0xBF
+    size = len(connect) - start - 2
+    return (bytes([0x10, size]) if size < 128 else bytes([0x10, size & 127 | 128, size >> 7])) + connect[start:-2]
+
+
+def _use(load, *paths):
+    try:
+        load(*[_read(path) for path in paths])
+    except (OSError, ValueError) as e:
+        raise AzureError("config", "identity", "%s: %s" % (" ".join(paths), e))
+
+
+def _read(path):
+    with open(path, "rb") as f:
+        return f.read()

@@ -1,0 +1,73 @@
+# What differs from board to board: network, LED, watchdog. /board.json says which of them there are.
+import gc
+import json
+import random
+import sys
+import time
+
+from aziot import __version__, stream
+from aziot.errors import AzureError
+
+_started = time.ticks_ms()
+_failures = 0  # in a row
+_waited = _started  # when the last wait ended
+
+
+def _json(path):
+    try:
+        with open(path) as f:
+            return json.load(f)
+    except (OSError, ValueError):
+        return {}
+
+
+config = _json("/board.json")
+
+
+def log(step, text=""):
+    """One line a step: seconds since the start, the step, what there is to say."""
+    print("[%8.3f] %-12s %s" % (time.ticks_diff(time.ticks_ms(), _started) / 1000, step, text))
+
+
+def about():
+    gc.collect()
+    return "esp-dps %s on %s, %d KB of heap free" % (__version__, config.get("board", sys.platform), gc.mem_free() // 1024)
+
+
+def start_network(timeout=30):
+    """Join the Wi-Fi of /secrets.json, unless the board is joined already; AzureError "network" after timeout seconds."""
+    if config.get("network") != "wifi":
+        return
+    import network
+
+    wlan = network.WLAN(network.STA_IF)
+    if wlan.isconnected():
+        return
+    secrets = _json("/secrets.json")
+    wlan.active(True)
+    try:
+        wlan.connect(secrets.get("wifi_ssid", ""), secrets.get("wifi_password", ""))
+        while not wlan.isconnected() and timeout > 0:
+            stream.pause(0.1)
+            timeout -= 0.1
+    except OSError as e:
+        raise AzureError("network", "network", str(e))
+    if not wlan.isconnected():
+        raise AzureError("network", "network", "Wi-Fi status %s" % wlan.status())
+    log("network", wlan.ifconfig()[0])
+
+
+def wait_after(error):
+    """Wait as long as the service asked, or longer with every failure in a row: 1 s to 1 min, or from 5 min to
+    an hour where only a person or another answer of the service can help. Half of it at random, so that a fleet spreads.
+    """
+    global _failures, _waited
+    if time.ticks_diff(time.ticks_ms(), _waited) > 600000:
+        _failures = 0
+    first, most = (1, 60) if error.retriable else (300, 3600)
+    seconds = min(first << min(_failures, 6), most)
+    seconds = max(seconds // 2 + random.getrandbits(12) % (seconds // 2 + 1), error.retry_after)
+    _failures += 1
+    log("wait", "%d s" % seconds)
+    stream.pause(seconds)
+    _waited = time.ticks_ms()

@@ -1,0 +1,64 @@
+# What a chip keeps while its program starts anew: the clock and the cause of the last reset.
+# Only the stand-ins beside this file may import it; firmware never does.
+#
+# Without any variable set, time is the PC's own and counts from 1970. Environment, all optional:
+#   BOARD_EPOCH    year time.time() counts from: 1970 (default) or 2000, as on ESP32
+#   BOARD_CLOCK    "unset": nobody has set the clock, it starts at 2000-01-01 now
+#   BOARD_HOSTS    "name:port=address:port;..." beside localhost and *.localhost
+#   BOARD_ID       machine.unique_id() in hex
+#   BOARD_RADIO    "1": a name resolves only while WLAN is connected
+#   BOARD_WIFI     what an access point does: "" (lets us in), "absent", "wrong" (password), "silent"
+#   BOARD_WIFI_MS  milliseconds until the link is up or has failed (default 50)
+import utime
+from micropython import const
+from uos import getenv
+from ustruct import pack_into, unpack_from
+
+_SECONDS_1970_TO_2000 = const(946684800)
+_CAUSE = const(8)
+
+SHIFT = 0 if getenv("BOARD_EPOCH") == "2000" else _SECONDS_1970_TO_2000
+
+# Bytes 0-7: Unix time at which the chip's clock shows 2000-01-01 (double); 8: reset cause; 9: raw REPL.
+# The virtual board puts memory here that outlives the process.
+memory = bytearray(16)
+pack_into("<d", memory, 0, utime.time() if getenv("BOARD_CLOCK") == "unset" else float(_SECONDS_1970_TO_2000))
+memory[_CAUSE] = 1
+
+
+def now():
+    # Seconds since 2000-01-01 by the chip's clock.
+    return utime.time() - unpack_from("<d", memory)[0]
+
+
+def set_now(seconds):
+    pack_into("<d", memory, 0, utime.time() - seconds)
+
+
+def gmtime(seconds):
+    # The C library counts from 1970 and adds a ninth field that no chip has.
+    return utime.gmtime(int(seconds) + _SECONDS_1970_TO_2000)[:8]
+
+
+def seconds_to(year, month, day, hour, minute, second):
+    # Seconds from 2000-01-01: a year begins in March here, so that the leap day is its last.
+    month = (month + 9) % 12
+    year -= month // 10
+    days = 365 * year + year // 4 - year // 100 + year // 400 + (306 * month + 5) // 10 + day - 1
+    return (days - 730425) * 86400 + hour * 3600 + minute * 60 + second
+
+
+def leave(code):
+    # Ends the process at once: no handler of the running program may stop a reset.
+    import ffi
+
+    ffi.open(None).func("v", "_exit", "i")(code)
+
+
+def starve_in(ms):
+    # The process dies of SIGALRM after so many milliseconds, however busy; each call starts the time anew.
+    from array import array
+
+    import ffi
+
+    ffi.open(None).func("i", "setitimer", "ipp")(0, array("l", (0, 0, ms // 1000, ms % 1000 * 1000)), None)

@@ -1,0 +1,72 @@
+"""Runs the firmware as it is, on CPython or real MicroPython, with a device's files in a plain folder as its flash.
+
+It must never look into the firmware: what it knows is what the console says."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+FIRMWARE = HERE.parent.parent / "firmware"
+SHIMS = HERE.parent / "shims"
+RUNTIMES = ("cpython", "micropython-64", "micropython-32")
+_LINE = re.compile(r"\[ *(\d+\.\d+)\] (\S+) +(.*)")
+_ERROR = re.compile(r"(\S+) (\S+)(?: tracking (\S+))?(?: (.*))?")
+
+
+@dataclass
+class Outcome:
+    """What one run said: steps in order as (name, text), and the last error's parts, "" without one."""
+
+    text: str
+    status: int
+    steps: list[tuple[str, str]] = field(default_factory=list)
+    step: str = ""
+    code: str = ""
+    tracking: str = ""
+    message: str = ""
+
+    def __post_init__(self) -> None:
+        for line in self.text.splitlines():
+            if match := _LINE.match(line):
+                self.steps.append((match[2], match[3].strip()))
+                if match[2] == "error" and (parts := _ERROR.fullmatch(match[3].strip())):
+                    self.step, self.code, self.tracking, self.message = (part or "" for part in parts.groups())
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _ in self.steps]
+
+
+def run(
+    runtime: str, folder: Path, *words: str, timeout: float = 60, heap: str = "", environment: dict[str, str] | None = None
+) -> Outcome:
+    """One run of once.py with this folder; AssertionError if it neither ends in time nor says how it went."""
+    env = {**os.environ, **(environment or {}), "PYTHONDONTWRITEBYTECODE": "1"}
+    if runtime == "cpython":
+        command = [sys.executable]
+        env["PYTHONPATH"] = os.pathsep.join((str(FIRMWARE), str(SHIMS / "cpython")))
+    else:
+        from espdps.micropython import interpreter
+
+        command = [str(interpreter(int(runtime.rpartition("-")[2])))]
+        if heap:
+            command += ["-X", "heapsize=" + heap]
+        env["MICROPYPATH"] = ":".join((str(FIRMWARE), str(SHIMS / "micropython"), ".frozen"))
+    done = subprocess.run(
+        [*command, str(HERE / "once.py"), f"{folder}/", *words],
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout,
+    )
+    outcome = Outcome(done.stdout, done.returncode)
+    assert "Traceback" not in done.stdout, done.stdout
+    return outcome

@@ -1,0 +1,165 @@
+"""Scripted trouble: at which place of the dialogue the service misbehaves, and how.
+
+It only says what shall happen. Nothing here may touch a connection: the part that owns the place does.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Silence:
+    """From this place on nothing is answered; the connection stays open until the client leaves."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """``after`` more bytes (TLS records, as on the wire) are sent, then the TCP connection ends without a word."""
+
+    after: int = 0
+
+
+@dataclass(frozen=True)
+class Refuse:
+    """The place's own refusal: a CONNACK return code, or 128 for a SUBACK."""
+
+    return_code: int = 5
+
+
+@dataclass(frozen=True)
+class Error:
+    """An error answer on ``res/{status}/`` in the service's JSON form."""
+
+    status: int
+    error_code: int
+    message: str
+    retry_after: int | None = None
+
+
+@dataclass(frozen=True)
+class State:
+    """A final state on a topic with status 200: ``failed`` (with code and message) or ``disabled``."""
+
+    status: str
+    error_code: int = 0
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Raw:
+    """An answer with this body, byte for byte: malformed JSON, nothing at all, something huge."""
+
+    body: bytes
+    status: int = 200
+
+
+@dataclass(frozen=True)
+class Rid:
+    """Answers carry a request id that the device never used: all of them, or (``first``) one ahead of the right one."""
+
+    first: bool = False
+
+
+@dataclass(frozen=True)
+class Assigning:
+    """This many answers say ``assigning``, with this retry-after (whole seconds, or None for no such property)."""
+
+    times: int
+    retry_after: int | None = None
+
+
+CHAINS = (
+    "absent",
+    "null",
+    "empty",
+    "reversed",
+    "leaf-only",
+    "other-key",
+    "other-name",
+    "expired",
+    "not-yet-valid",
+    "garbage",
+)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What is wrong with the issued certificate chain: one of CHAINS."""
+
+    kind: str
+
+
+@dataclass(frozen=True)
+class Shift:
+    """The answer of the time server is this many seconds off."""
+
+    seconds: int
+
+
+Action = Silence | Cut | Refuse | Error | State | Raw | Rid | Assigning | Chain | Shift
+
+# What can be scripted where. The places without a prefix belong to DPS.
+_ANSWER: tuple[type, ...] = (Silence, Cut, Error, State, Raw, Rid)
+PLACES: Mapping[str, tuple[type, ...]] = {
+    "tls": (Silence, Cut),  # TCP is accepted, TLS never begins (Cut: ends after n bytes)
+    "connect": (Silence, Cut, Refuse),
+    "subscribe": (Silence, Cut, Refuse),
+    "register": _ANSWER,
+    "poll": _ANSWER,
+    "assigning": (Assigning,),
+    "certificate": (Chain,),
+    "hub.connect": (Silence, Cut, Refuse),
+    "hub.subscribe": (Silence, Cut, Refuse),
+    "hub.telemetry": (Silence, Cut),
+    "ntp": (Silence, Shift),
+}
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Place → action. ``Trouble({"register": Error(401, 401002, "Unauthorized")})``; empty is a healthy service.
+
+    Raises ValueError for an unknown place, chain or state, TypeError for an action that cannot happen there.
+    """
+
+    at: Mapping[str, Action] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for place, action in self.at.items():
+            if place not in PLACES:
+                raise ValueError(f"no place {place!r}: one of {', '.join(PLACES)}")
+            if not isinstance(action, PLACES[place]):
+                names = ", ".join(kind.__name__ for kind in PLACES[place])
+                raise TypeError(f"{place}: cannot be {type(action).__name__}, only {names}")
+            if isinstance(action, Chain) and action.kind not in CHAINS:
+                raise ValueError(f"no chain {action.kind!r}: one of {', '.join(CHAINS)}")
+            if isinstance(action, State) and action.status not in ("failed", "disabled"):
+                raise ValueError("state: failed or disabled")
+
+
+class Troubles:
+    """The trouble in force: for all devices, and per registration id, which goes first. Safe from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._all = Trouble()
+        self._own: dict[str, Trouble] = {}
+
+    def set(self, trouble: Trouble, device: str | None = None) -> None:
+        """Replaces the trouble of one registration id, or of all that have none of their own."""
+        with self._lock:
+            if device is None:
+                self._all = trouble
+            else:
+                self._own[device.lower()] = trouble
+
+    def get(self, device: str | None = None) -> Trouble:
+        with self._lock:
+            return self._all if device is None else self._own.get(device.lower(), self._all)
+
+    def at(self, place: str, device: str | None = None) -> Action | None:
+        """The action scripted for this place, if any."""
+        return self.get(device).at.get(place)

@@ -1,0 +1,315 @@
+"""The virtual board as the host sees it: a port to talk to and a plug to pull.
+
+One thread moves bytes between the port and the chip and starts the chip anew after a reset; all else asks that thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import queue
+import select
+import signal
+import subprocess
+import threading
+import time
+import tty
+from concurrent.futures import Future
+from pathlib import Path
+from types import FrameType, TracebackType
+
+from espdps.virtual_board.chip import START_DEADLINE, Cause, Chip, make_flash, write_memory
+from espdps.virtual_board.rom import build_rom
+
+_STAND_INS = Path(__file__).parents[3] / "host_tests" / "shims" / "micropython"
+_CTRL_C = b"\x03"
+_CHUNK = 4096
+# A port that nobody reads must not stop the board: after so many seconds without progress its output is dropped.
+_PATIENCE = 1.0
+
+
+class BoardError(Exception):
+    """The virtual board could not be started; the text says what its interpreter said."""
+
+
+class VirtualBoard:
+    """A board in a folder: ``flash.img`` is its flash, ``port`` leads to its serial port.
+
+    Args:
+        directory: where the board lives; made when missing. Two boards need two folders.
+        micropython: executable that is, or by ``exec`` becomes, MicroPython's unix build of 1.25 or later.
+        heap: size of the GC heap, as ``-X heapsize`` takes it.
+        profile_name: type of board, shown in the banner; ``UNIX`` has no radio and needs none for a name to resolve.
+        epoch: year from which the board counts time, 2000 or 1970.
+        hosts: ``"name:port"`` -> (address, port): what resolves beside localhost and ``*.localhost``.
+        modules: folder of the modules that count as frozen.
+        flash_size: bytes, a multiple of 4096; holds for a new ``flash.img`` only.
+        environment: more settings of the stand-ins (``BOARD_WIFI`` …, see ``_chip.py`` there).
+
+    Raises ValueError for a setting that cannot be, BoardError (from ``start``) when the interpreter does not come up.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        micropython: Path,
+        *,
+        heap: str = "56k",
+        profile_name: str = "ESP32_GENERIC",
+        epoch: int = 2000,
+        hosts: dict[str, tuple[str, int]] | None = None,
+        modules: Path = _STAND_INS,
+        flash_size: int = 2 * 1024 * 1024,
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        if epoch not in (1970, 2000):
+            raise ValueError(f"epoch {epoch}: 1970 or 2000")
+        self.directory = Path(directory).resolve()
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._command = [str(micropython), "-X", f"heapsize={heap}"]
+        self._image, self._memory = self.directory / "rom.img", self.directory / "chip.mem"
+        self._flash, self._link = self.directory / "flash.img", self.directory / "port"
+        self._rom = build_rom(modules)
+        make_flash(self._flash, flash_size)
+        # Six bytes as of a network interface, locally administered; the same folder is the same unit.
+        unit = hashlib.sha256(str(self.directory).encode()).hexdigest()[:10]
+        self._environment = {
+            **{name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ},
+            "BOARD_EPOCH": str(epoch),
+            "BOARD_HOSTS": ";".join(f"{name}={address}:{port}" for name, (address, port) in (hosts or {}).items()),
+            "BOARD_ID": "02" + unit,
+            "BOARD_NAME": profile_name,
+            "BOARD_RADIO": "" if profile_name == "UNIX" else "1",
+            **(environment or {}),
+        }
+        self._chip: Chip | None = None
+        self._thread: threading.Thread | None = None
+        self._requests: queue.SimpleQueue[tuple[str, Future[None]]] = queue.SimpleQueue()
+        self._port = ""
+
+    def __enter__(self) -> VirtualBoard:  # noqa: PYI034 - Python 3.10 has no Self
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def port(self) -> str:
+        """Path of the serial port; the same until ``stop``, whatever happens to the board."""
+        return self._port
+
+    @property
+    def running(self) -> bool:
+        """Whether the board has power and its interpreter has not crashed."""
+        return self._chip is not None
+
+    def start(self) -> None:
+        """Open the port and switch the power on. Returns when boot.py is about to run; raises BoardError."""
+        if self._thread:
+            raise BoardError("the board is started already")
+        self._lock = os.open(self._flash, os.O_RDWR)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._lock)
+            raise BoardError(f"{self.directory}: another virtual board runs in this folder") from error
+        self._image.write_bytes(self._rom)
+        self._outer, self._slave = os.openpty()
+        # The far end stays open here, raw: bytes that come while nobody listens must not be echoed back.
+        tty.setraw(self._slave)
+        os.set_blocking(self._outer, False)
+        self._port = os.ttyname(self._slave)
+        self._link.unlink(missing_ok=True)
+        self._link.symlink_to(self._port)
+        self._bell, self._ring = os.pipe()
+        self._to_chip, self._to_port, self._stalled, self._booting = b"", b"", 0.0, False
+        self._thread = threading.Thread(target=self._serve, name=f"virtual board {self.directory.name}", daemon=True)
+        self._thread.start()
+        try:
+            self._ask("power_cycle")
+        except BaseException:
+            self.stop()
+            raise
+
+    def power_cycle(self) -> None:
+        """Pull the plug and put it in again: the flash stays, the clock is lost. Returns as ``start`` does."""
+        self._ask("power_cycle")
+
+    def kill(self) -> None:
+        """Pull the plug. The port stays; ``power_cycle`` brings the board back."""
+        self._ask("kill")
+
+    def stop(self) -> None:
+        """Pull the plug and take the port away. Nothing is left but the folder. May be called twice."""
+        if not self._thread:
+            return
+        try:
+            self._ask("stop")
+        finally:
+            self._thread.join()
+            self._thread = None
+            self._link.unlink(missing_ok=True)
+            for descriptor in (self._outer, self._slave, self._bell, self._ring, self._lock):
+                os.close(descriptor)
+
+    def _ask(self, what: str) -> None:
+        if not self._thread:
+            raise BoardError("the board is not started")
+        answer: Future[None] = Future()
+        self._requests.put((what, answer))
+        os.write(self._ring, b"!")
+        answer.result(timeout=START_DEADLINE + 10)
+
+    # What follows runs in the board's own thread.
+
+    def _serve(self) -> None:
+        while True:
+            ready = self._wait()
+            chip = self._chip
+            if self._bell in ready:
+                os.read(self._bell, 1)
+                if self._obey(*self._requests.get()) == "stop":
+                    return
+            elif chip and chip.ready in ready:
+                self._hear(chip)
+            else:
+                if self._outer in ready and not self._to_chip:
+                    self._to_chip = _read(self._outer)
+                if chip and chip.terminal in ready and not self._to_port:
+                    self._to_port = _read(chip.terminal)
+                self._feed()
+                self._deliver()
+
+    def _wait(self) -> set[int]:
+        # What cannot be passed on is not taken in; a chip that is only starting is not spoken to.
+        poll = select.poll()
+        poll.register(self._bell, select.POLLIN)
+        chip, listens = self._chip, not self._booting
+        take = select.POLLIN if listens and not self._to_chip else 0
+        poll.register(self._outer, take | (select.POLLOUT if self._to_port else 0))
+        if chip:
+            poll.register(chip.ready, select.POLLIN)
+            give = select.POLLOUT if listens and self._to_chip else 0
+            poll.register(chip.terminal, give | (0 if self._to_port else select.POLLIN))
+        return {descriptor for descriptor, _ in poll.poll(100 if self._to_port else None)}
+
+    def _obey(self, what: str, answer: Future[None]) -> str:
+        try:
+            if self._chip:
+                self._chip.kill()
+                self._end()
+            if what == "power_cycle":
+                self._start(Cause.POWER_ON)
+                self._await_ready()
+            answer.set_result(None)
+        except (BoardError, OSError, subprocess.SubprocessError) as error:
+            answer.set_exception(error)
+        return what
+
+    def _hear(self, chip: Chip) -> None:
+        # A byte says that the board is up, the end that its process has gone: to a reset, or by a crash.
+        if os.read(chip.ready, 1):
+            self._booting = False
+            return
+        while words := _read(chip.terminal):
+            self._to_port += words
+        booted = not self._booting
+        cause = self._end()
+        if cause is Cause.CRASH:
+            self._to_port += b"\r\nthe interpreter of this virtual board has crashed\r\n"
+        if booted:
+            try:
+                self._start(cause)
+            except OSError as error:
+                self._to_port += f"\r\n{error}\r\n".encode()
+
+    def _start(self, cause: Cause) -> None:
+        write_memory(self._memory, cause)
+        self._chip = Chip(self._command, self._image, self._memory, self._flash, self._environment)
+        self._booting = True
+
+    def _await_ready(self) -> None:
+        chip = self._chip
+        assert chip
+        readable, _, _ = select.select([chip.ready], [], [], START_DEADLINE)
+        if readable and os.read(chip.ready, 1):
+            self._booting = False
+            return
+        words = _read(chip.terminal)
+        chip.kill()
+        self._end()
+        raise BoardError(f"{self._command[0]} did not start: {words.decode(errors='replace').strip() or 'no answer'}")
+
+    def _end(self) -> Cause:
+        assert self._chip
+        chip, self._chip, self._booting = self._chip, None, False
+        return chip.end()
+
+    def _feed(self) -> None:
+        # Ctrl-C goes to a running program as an interrupt and to a prompt as a character, in its place among the rest.
+        if not self._chip:
+            self._to_chip = b""  # a board without power hears nothing
+        elif self._booting or not self._to_chip:
+            return
+        elif self._to_chip[:1] == _CTRL_C and self._chip.wants_interrupt():
+            self._chip.interrupt()
+            self._to_chip = self._to_chip[1:]
+        else:
+            stop = self._to_chip.find(_CTRL_C, 1)
+            with contextlib.suppress(BlockingIOError):
+                sent = os.write(self._chip.terminal, self._to_chip[: stop if stop > 0 else len(self._to_chip)])
+                self._to_chip = self._to_chip[sent:]
+
+    def _deliver(self) -> None:
+        if not self._to_port:
+            return
+        try:
+            self._to_port = self._to_port[os.write(self._outer, self._to_port) :]
+            self._stalled = 0.0
+        except BlockingIOError:
+            self._stalled = self._stalled or time.monotonic()
+            if time.monotonic() - self._stalled > _PATIENCE:
+                self._to_port = b""
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, _CHUNK)
+    except OSError:
+        return b""  # nothing there, or (EIO) nobody at the other end any more
+
+
+def main(
+    directory: Path,
+    micropython: Path,
+    heap: str = "56k",
+    *,
+    profile_name: str = "ESP32_GENERIC",
+    epoch: int = 2000,
+    hosts: dict[str, tuple[str, int]] | None = None,
+) -> int:
+    """Serve one board until SIGINT or SIGTERM; prints the port in one line. Returns the exit code, 0.
+
+    Raises what ``VirtualBoard`` raises. Must be called in the main thread, which owns the signals.
+    """
+    over = threading.Event()
+
+    def finish(number: int, frame: FrameType | None) -> None:
+        over.set()
+
+    before = {number: signal.signal(number, finish) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with VirtualBoard(
+            directory, micropython, heap=heap, profile_name=profile_name, epoch=epoch, hosts=hosts
+        ) as board:
+            print(board.port, flush=True)
+            over.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return 0

