@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from espdps.errors import ToolError
+from espdps.errors import WRONG_USE, ToolError
 from espdps.paths import BOARDS
 
 if sys.version_info >= (3, 11):
@@ -71,7 +71,8 @@ def load(name: str, folder: Path = BOARDS) -> Profile:
     """The profile called `name`. Raises ToolError that names the file and the key at fault."""
     known = names(folder)
     if name not in known:
-        raise ToolError(f"no board profile {name!r}", f"one of {', '.join(known)}; boards/README.md says how to add one", 2)
+        hint = f"one of {', '.join(known)}; boards/README.md says how to add one"
+        raise ToolError(f"no board profile {name!r}", hint, WRONG_USE)
     path = folder / f"{name}.toml"
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))

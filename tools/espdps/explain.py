@@ -26,10 +26,20 @@ def _service(meaning: str, causes: tuple[str, ...], remedy: str) -> Explanation:
 
 _RETRY = "Nothing to change here: the board tries again by itself, later and later."
 _KEY_AGAIN = (
-    "Make the device folder anew with the right key (esp-dps new … --force) and flash it. Check that the registration id "
-    "is spelled as at the service and that the id scope is that of the DPS instance."
+    "Make the device folder anew with the right key (esp-dps new … --force) and flash it. Check that the registration "
+    "id is spelled as at the service and that the id scope is that of the DPS instance."
 )
-_ENROLLMENT = "Look at the enrollment in the DPS instance with this id scope: is it there, enabled, and of the right kind?"
+_ENROLLMENT = "Look at the enrollment in the DPS instance with this id scope: is it there, enabled, of the right kind?"
+
+_HUB_CLOSED = _own(
+    "IoT Hub closed the connection.",
+    (
+        "another device is connected with the same device id",
+        "the device was disabled or deleted at the hub",
+        "a message was too long or went to an unknown topic",
+    ),
+    "See that no second board was flashed with this device folder, and look the device up at the hub.",
+)
 
 # (code, step): step "" is any. Numbers are the services' own: protocols and REST specification of DPS and IoT Hub.
 _TABLE: dict[tuple[str, str], Explanation] = {
@@ -42,6 +52,11 @@ _TABLE: dict[tuple[str, str], Explanation] = {
     ("key", ""): _own(
         "The device key or the private key cannot be used.",
         ("the key in secrets.json is not base64, or was cut off when it was copied", "device.key is damaged"),
+        "Make the device folder anew (esp-dps new … --force) and flash it.",
+    ),
+    ("csr", ""): _own(
+        "device.csr cannot be used.",
+        ("it is PEM instead of DER", "it is damaged"),
         "Make the device folder anew (esp-dps new … --force) and flash it.",
     ),
     ("store", ""): _own(
@@ -61,11 +76,11 @@ _TABLE: dict[tuple[str, str], Explanation] = {
     ("clock", ""): _own(
         "The clock is not set, so neither certificates nor tokens can be checked.",
         ("no time server answered yet", "the time that came back was out of all reason"),
-        "See that UDP port 123 is open to the internet, or name a time server of your own network under ntp in device.json.",
+        "Open UDP port 123 to the internet, or name a time server of your own network under ntp in device.json.",
     ),
     ("ntp", ""): _own(
         "No time server answered.",
-        ("UDP port 123 is blocked", "the network has no way to the internet", "the servers in device.json do not exist"),
+        ("UDP port 123 is blocked", "no way to the internet", "the servers in device.json do not exist"),
         "Open UDP port 123, or name a time server of your own network under ntp in device.json.",
     ),
     ("dns", ""): _own(
@@ -88,7 +103,7 @@ _TABLE: dict[tuple[str, str], Explanation] = {
     ),
     ("tls-name", ""): _own(
         "The server's certificate is for another host name, so the board refuses to talk.",
-        ("dps_host is an alias or an address instead of the service's name", "something in the network answers in its place"),
+        ("dps_host is an alias or an address, not the service's name", "something in the network answers in its place"),
         "Use the service's own host name in device.json.",
     ),
     ("tls-date", ""): _own(
@@ -108,8 +123,8 @@ _TABLE: dict[tuple[str, str], Explanation] = {
     ),
     ("memory", ""): _own(
         "The board ran out of memory.",
-        ("a second TLS connection is open in the application", "the application holds large objects", "the heap is fragmented"),
-        "Keep one TLS connection at a time, free memory before connecting, and flash compiled files (esp-dps flash does).",
+        ("a second TLS connection is open", "the application holds large objects", "the heap is fragmented"),
+        "Keep one TLS connection at a time, free memory before connecting, use compiled files (esp-dps flash does).",
     ),
     ("timeout", ""): _own(
         "The other side did not answer in time.",
@@ -121,15 +136,8 @@ _TABLE: dict[tuple[str, str], Explanation] = {
         ("the service restarted or the network dropped the connection", "the service did not like a message"),
         _RETRY,
     ),
-    ("closed", "hub.ready"): _own(
-        "IoT Hub closed the connection.",
-        (
-            "another device is connected with the same device id",
-            "the device was disabled or deleted at the hub",
-            "a message was too long or went to an unknown topic",
-        ),
-        "See that no second board was flashed with this device folder, and look the device up at the hub.",
-    ),
+    ("closed", "hub.poll"): _HUB_CLOSED,
+    ("closed", "hub.send"): _HUB_CLOSED,
     ("protocol", ""): _own(
         "The other side sent something that is not in the protocol.",
         ("that port does not speak MQTT 3.1.1", "dps_api or hub_api in device.json is a version with other messages"),
@@ -232,7 +240,7 @@ _TABLE: dict[tuple[str, str], Explanation] = {
     ),
     ("400012", ""): _service(
         "DPS cannot read the request.",
-        ("the CSR is PEM instead of base64 of DER", "dps_api is a version that knows no CSR", "a payload that is no JSON"),
+        ("the CSR is PEM, not base64 of DER", "dps_api is a version that knows no CSR", "a payload that is no JSON"),
         "Make the device folder with esp-dps new, and check dps_api in device.json.",
     ),
     ("400207", ""): _service(
@@ -314,7 +322,7 @@ _TABLE: dict[tuple[str, str], Explanation] = {
     ("404001", ""): _service(
         "IoT Hub does not know the device.",
         ("it was deleted at the hub",),
-        "The board registers at DPS again by itself; if it does not help, look at the enrollment's reprovisioning policy.",
+        "The board registers at DPS again by itself; if that does not help, see the enrollment's reprovision policy.",
     ),
     ("409004", ""): _service(
         "A renewal is already under way.", ("the last request is still open, for up to 12 hours",), _RETRY

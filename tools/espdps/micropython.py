@@ -1,5 +1,5 @@
 """Real MicroPython for the PC, 64 and 32 bit: one found on PATH, else Debian's unix build unpacked below build/.
-Standard library only, since `make setup` runs it. Never needs root, never touches the system's packages or apt's state."""
+Standard library only, since `make setup` runs it. Never needs root, never touches the system's packages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PACKAGES = ("micropython", "libc6", "libffi8", "libmbedcrypto16", "libmbedtls21"
 # Debian's name of this machine -> its name of the architecture with that word size that this machine can run.
 ARCHITECTURES = {"amd64": {64: "amd64", 32: "i386"}, "arm64": {64: "arm64", 32: "armhf"}}
 APT_SECONDS = 600
-PROBE = "import sys, tls, vfs; print(sys.implementation[0], sys.implementation[1][0], sys.implementation[1][1], sys.maxsize)"
+PROBE = "import sys, tls, vfs; i = sys.implementation; print(i[0], i[1][0], i[1][1], sys.maxsize)"
 # A wrapper rather than a patched binary: Debian's binary on Debian's own loader and libraries, wherever the folder is.
 WRAPPER = """\
 #!/bin/sh
@@ -83,9 +83,7 @@ def fetch(widths: Iterable[int] = (64, 32), folder: Path = BUILD / "micropython"
 
 def _architecture(bits: int) -> str:
     """Debian's architecture for `bits` on this machine. Raises Unavailable where there is no Debian way."""
-    on_its_own = (
-        "The firmware's tests on CPython run without it: .venv/bin/python -m pytest host_tests/unit"
-    )
+    on_its_own = "The firmware's tests on CPython run without it: .venv/bin/python -m pytest host_tests/unit"
     if sys.platform == "darwin":
         if bits == 64:
             raise Unavailable(f"MicroPython is missing; install it: brew install micropython. {on_its_own}")
@@ -132,8 +130,9 @@ def _mirrors() -> list[str]:
     chosen = os.environ.get(MIRROR_VARIABLE)
     if chosen:
         return [chosen]
-    listed = _run(["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"], "apt-get indextargets")
-    mirrors = [uri for uri in dict.fromkeys(listed.split()) if not uri.rstrip("/").endswith("-security")]
+    command = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]
+    listed = dict.fromkeys(_run(command, "apt-get indextargets").split())
+    mirrors = [uri for uri in listed if not uri.rstrip("/").endswith("-security")]
     return sorted(mirrors, key=lambda uri: not uri.rstrip("/").endswith("/debian"))
 
 
