@@ -1,22 +1,27 @@
 # Device Provisioning Service over MQTT: messages as pure functions, and the dialogue that drives them.
+import gc
 import json
 import time
+from binascii import b2a_base64
+from os import urandom
 
-from .errors import AzureError, is_retriable
-from .keys import b2a_base64
+from .errors import AzureError
 
 _ANSWERS = b"$dps/registrations/res/#"
 
 
 class Assignment:
-    """What DPS answered, in the service's own names; issued_certificate_chain: list of base64 DER, or None."""
+    """What DPS answered, in the service's own names; issued_certificate_chain: list of base64 DER (bytes-like or str), or None."""
 
     def __init__(self, state):
         try:
             self.assigned_hub = state["assignedHub"]
             self.device_id = state["deviceId"]
-        except (KeyError, TypeError):
+            profile = state.get("connectionProfile")
+        except (KeyError, TypeError, AttributeError):
             raise AzureError("protocol", "dps.register", "assigned, but no hub is named")
+        if profile not in (None, "classic"):
+            raise AzureError("profile", "dps.register", "the hub wants connection profile %s" % profile)
         self.issued_certificate_chain = state.get("issuedCertificateChain")
         self.substatus = state.get("substatus")
         self.payload = state.get("payload")
@@ -34,11 +39,14 @@ def status_topic(rid, operation_id):
     return "$dps/registrations/GET/iotdps-get-operationstatus/?$rid=%s&operationId=%s" % (rid, operation_id)
 
 
-def request(registration_id, csr=None, payload=None):
-    """Body of a registration: csr is DER bytes, payload anything JSON can say."""
+def request(registration_id, csr=None, payload=None, form=None):
+    """Body of a registration: csr is DER bytes, payload anything JSON can say, form the module of an older API or None."""
     body = {"registrationId": registration_id}
     if csr:
-        body["csr"] = b2a_base64(csr).strip().decode()
+        if form:
+            form.add_csr(body, csr)
+        else:
+            body["csr"] = b2a_base64(csr).strip().decode()
     if payload is not None:
         body["payload"] = payload
     return json.dumps(body)
@@ -67,50 +75,88 @@ def _partition(pair):
     return name.lower(), equals, value
 
 
-def parse_answer(status, body, retry_after):
-    """An answer -> Assignment, or the operation id (str) to ask about again; AzureError for anything else.
+def cut_chain(body):
+    """JSON bytes -> its issuedCertificateChain as a list of memoryviews of base64 (None if there is none as plain as
+    that), and the JSON without it. So 4 KB of it are in memory once, not three times."""
+    at = body.find(b'"issuedCertificateChain":[')
+    start = body.find(b"[", at)
+    end = body.find(b"]", start)
+    if at < 0 or end < 0 or body.find(b"\\", start, end) >= 0:
+        return None, body
+    chain = []
+    at = start
+    while True:
+        at = body.find(b'"', at, end) + 1
+        if not at:
+            return chain, body[: start + 1] + body[end:]
+        close = body.find(b'"', at, end)
+        chain.append(memoryview(body)[at:close])
+        at = close + 1
 
-    status: of the topic; body: JSON bytes. "failed" and "disabled" come with status 200.
+
+def parse_answer(status, body, retry_after=0):
+    """An answer -> registrationState (dict) when assigned, or the operation id (str) to ask about again.
+
+    status: of the topic; body: JSON bytes. AzureError for any other; "failed" and "disabled" come with status 200.
     """
+    chain, body = cut_chain(body)
     try:
-        answer = json.loads(body) if body else {}
-        if not isinstance(answer, dict):
-            raise ValueError
+        answer = json.loads(body)
     except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
         if status < 300:
             raise AzureError("protocol", "dps.register", "answer %d is not JSON" % status)
         answer = {}
-    if status >= 300:
-        raise AzureError(
-            answer.get("errorCode", status), "dps.register", answer.get("message", ""), retry_after, answer.get("trackingId", "")
-        )
-    state = answer.get("registrationState") or {}
     name = answer.get("status")
-    if name == "assigned":
-        return Assignment(state)
-    if name in ("assigning", "unassigned"):
-        if not answer.get("operationId"):
+    state = answer.get("registrationState")
+    if status < 300:
+        if name == "assigned":
+            if chain and isinstance(state, dict):
+                state["issuedCertificateChain"] = chain
+            return state
+        if name in ("assigning", "unassigned"):
+            operation = answer.get("operationId")
+            if operation and isinstance(operation, str):
+                return operation
             raise AzureError("protocol", "dps.register", name + " without operationId")
-        return answer["operationId"]
+        if isinstance(state, dict):
+            answer["errorCode"] = state.get("errorCode")
+            answer["message"] = state.get("errorMessage")
+        status = name if name in ("failed", "disabled") else "protocol"
+    code = answer.get("errorCode")
     raise AzureError(
-        state.get("errorCode", name if name in ("failed", "disabled") else "protocol"),
+        code if isinstance(code, int) and code else status,
         "dps.register",
-        state.get("errorMessage", "registration " + str(name)),
+        answer.get("message") or "registration %s" % name,
+        retry_after,
+        answer.get("trackingId") or "",
     )
 
 
-def register(identity, payload=None, timeout=120, log=None):
+def wait_time(attempt, retry_after):
+    """Seconds until the next question: what the service asked for, else 1 to 30 doubling, +-20 %; never under 2,
+    for a device may ask five times in ten seconds."""
+    if not retry_after:
+        retry_after = min(1 << attempt, 30) * (80 + urandom(1)[0] % 41) / 100
+    return max(retry_after, 2)
+
+
+def register(identity, payload=None, timeout=120):
     """One registration of an Identity (with its CSR, if it has one) -> Assignment.
 
-    payload: custom JSON for the allocation; timeout: seconds for all of it; log(step, text) hears of each step.
+    payload: custom JSON for the allocation; timeout: seconds for all of it.
     Raises AzureError; a retriable one means that the caller may come again after retry_after.
     """
     from .mqtt import Mqtt
     from .stream import pause
 
-    log = log or (lambda step, text: None)
-    deadline = time.ticks_add(time.ticks_ms(), timeout * 1000)
-    stream = identity.stream("dps.connect", identity.root + "device.crt" if identity.auth == "x509" else None)
+    form = None
+    if identity.dps_api < "2025":
+        from . import dps2021 as form
+    log = identity.log
+    end = time.ticks_add(time.ticks_ms(), int(timeout * 1000))
+    stream = identity.stream("dps.connect")
     answers = []
     mqtt = Mqtt(stream, lambda topic, body: answers.append((parse_topic(topic), body)))
     try:
@@ -124,43 +170,48 @@ def register(identity, payload=None, timeout=120, log=None):
         log("dps.connect", "%s as %s" % (identity.dps_host, identity.registration_id))
         stream.step = "dps.register"
         mqtt.subscribe(_ANSWERS)
-        csr = identity.csr()
-        body = request(identity.registration_id, csr, payload)
-        log("dps.register", "with a CSR" if csr else "without a CSR")
-        del csr
-        rid = 0
+        rid = 0  # a new one for each question, so that a late answer to an earlier one is not taken for this one's
         operation = None
-        delay = 1
         while True:
             rid += 1
-            mqtt.publish(status_topic(rid, operation) if operation else register_topic(rid), "" if operation else body)
-            status, retry_after, answer = _answer(mqtt, answers, str(rid), identity.timeout * 1000)
+            if operation:
+                mqtt.publish(status_topic(rid, operation), "")
+            else:
+                csr = identity.csr()
+                log("dps.register", "with a CSR" if csr else "without a CSR")
+                mqtt.publish(register_topic(rid), request(identity.registration_id, csr, payload, form))
+                csr = None
+            gc.collect()  # the answer wants 5 KB in one piece
+            status, retry_after, body = _answer(mqtt, answers, str(rid))
             try:
-                outcome = parse_answer(status, answer, retry_after)
-                if isinstance(outcome, Assignment):
-                    log("dps.assigned", "%s on %s" % (outcome.device_id, outcome.assigned_hub))
-                    return outcome
+                outcome = parse_answer(status, body, retry_after)
+                body = None
+                if not isinstance(outcome, str):
+                    if form:
+                        form.read_chain(outcome)
+                    assignment = Assignment(outcome)
+                    log("dps.assigned", "%s on %s" % (assignment.device_id, assignment.assigned_hub))
+                    return assignment
                 operation = outcome
-                body = ""
-                retry_after = retry_after or 2
-                log("dps.assigning", "asking again in %d s" % retry_after)
+                outcome = "assigning"
             except AzureError as e:
-                if not e.retriable:
+                if operation and e.code in (404, 404203):
+                    operation = None  # the service has forgotten it: begin again
+                elif not e.retriable:
                     raise
-                retry_after = max(retry_after, delay)
-                delay = min(delay * 2, 30)
-                log("dps.assigning", "%s, again in %d s" % (e.code, retry_after))
-            if time.ticks_diff(deadline, time.ticks_ms()) < retry_after * 1000:
-                raise AzureError("timeout", "dps.register", "not assigned within %d s" % timeout)
-            del answer
-            pause(retry_after)
+                outcome = e.code
+            seconds = wait_time(rid - 1, retry_after)
+            log("dps.assigning", "%s, asking again in %.3g s" % (outcome, seconds))
+            if time.ticks_diff(end, time.ticks_ms()) < seconds * 1000:
+                raise AzureError("timeout", "dps.register", "%s, not assigned within %d s" % (outcome, timeout))
+            pause(seconds)
     finally:
         mqtt.close()
 
 
-def _answer(mqtt, answers, rid, ms):
-    # The answer to rid. Others belong to requests that were given up: they are dropped.
-    end = time.ticks_add(time.ticks_ms(), ms)
+def _answer(mqtt, answers, rid):
+    # The answer to rid; others belong to questions that were given up.
+    end = time.ticks_add(time.ticks_ms(), mqtt.stream.timeout)
     while True:
         while answers:
             parsed, body = answers.pop(0)
@@ -168,5 +219,5 @@ def _answer(mqtt, answers, rid, ms):
                 return parsed[0], parsed[2], body
         left = time.ticks_diff(end, time.ticks_ms())
         if left <= 0:
-            raise AzureError("timeout", mqtt.stream.step, "no answer")
+            raise AzureError("timeout", "dps.register", "no answer")
         mqtt.wait(left)

@@ -14,19 +14,19 @@ _KEEPALIVE = const(120)  # seconds; the Hub allows up to 1177
 class Session:
     """An open connection to the Hub; every method raises AzureError only. Use it in one thread."""
 
-    def __init__(self, identity, hub, device_id, certificate=None, log=None):
-        """certificate: path of a PEM chain that proves device_id, or None to prove it with the device key."""
+    def __init__(self, identity, hub, device_id, issued=None):
+        """issued: path of the issued certificate (PEM), or None to come with the onboarding credential."""
         self.device_id = device_id
         self.sent = 0
-        self._log = log or (lambda step, text: None)
-        self._stream = stream = identity.stream("hub.connect", certificate)
+        self._log = identity.log
+        self._stream = stream = identity.stream("hub.connect", issued)
         self._mqtt = Mqtt(stream, self._on_message)
         self._mqtt.connect(
             hub,
             identity.port,
             device_id,
             "%s/%s/?api-version=%s" % (hub, device_id, identity.hub_api),
-            "" if certificate else identity.hub_password(hub, device_id),
+            "" if issued else identity.hub_password(hub, device_id),
             _KEEPALIVE,
         )
         self._spoke = time.ticks_ms()

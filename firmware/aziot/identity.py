@@ -1,19 +1,21 @@
 # Who this board is before Azure knows it: configuration and onboarding credential, made on the PC, only read here.
 import json
 
-from micropython import const
-
 from . import clock
 from .errors import AzureError
 
-_TOKEN_LIFE = const(3600)  # seconds; the service ends a connection some minutes after its token
+_ID = "-._:0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 class Identity:
-    """Reads device.json below root (str ending in "/"); AzureError "config" names what is missing or malformed."""
+    """Reads device.json below root (str ending in "/"); AzureError "config" names what is missing or malformed.
 
-    def __init__(self, root="/"):
+    log(step, text) hears of each step of whatever is done with this identity.
+    """
+
+    def __init__(self, root="/", log=None):
         self.root = root
+        self.log = log or (lambda step, text: None)
         config = self._json("device.json")
         for name, default in (
             ("registration_id", None),
@@ -25,11 +27,16 @@ class Identity:
             ("auth", "symmetric-key"),
             ("ntp", ("pool.ntp.org",)),
             ("timeout", 30),  # seconds
+            ("token_life", 3600),  # seconds; the Hub ends a connection some minutes after its token
         ):
             value = config.get(name, default)
             if value is None:
                 raise AzureError("config", "identity", "device.json lacks " + name)
             setattr(self, name, value)
+        rid = self.registration_id
+        # Letters, digits and -._: up to 128 (DPS REST specification)
+        if not 0 < len(rid) <= 128 or any(c not in _ID for c in rid.lower()):
+            raise AzureError("config", "identity", "device.json: not a registration id: " + rid)
 
     def _json(self, name):
         try:
@@ -52,28 +59,42 @@ class Identity:
             raise AzureError("csr", "identity", "device.csr is not DER")
         return csr
 
-    def device_key(self):
-        try:
-            return self._json("secrets.json")["device_key"]
-        except KeyError:
-            raise AzureError("config", "identity", "secrets.json lacks device_key")
-
-    def dps_password(self):
-        """A SAS token for DPS that lives for an hour; "" where a client certificate speaks. Needs a set clock."""
+    def _token(self, make, *resource):
+        # A fresh token for one connection; none where a certificate speaks. Nobody signs by a clock that is not set.
         if self.auth == "x509":
             return ""
+        secrets = self._json("secrets.json")
+        key = secrets.get("device_key")
+        if not key:
+            if not secrets.get("group_key"):
+                raise AzureError("config", "identity", "secrets.json lacks device_key")
+            from .keys import derive_device_key
+
+            self.log("warning", "the group key is on this board: for development only")
+            key = derive_device_key(secrets["group_key"], self.registration_id)
+        return make(*resource, key, clock.require() + self.token_life)
+
+    def dps_password(self):
+        """SAS token for DPS, "" with X.509; AzureError "clock", "key" or "config"."""
         from .sas import dps_token
 
-        return dps_token(self.id_scope, self.registration_id, self.device_key(), clock.require() + _TOKEN_LIFE)
+        return self._token(dps_token, self.id_scope, self.registration_id)
 
     def hub_password(self, hub, device_id):
         """The same for IoT Hub: a symmetric-key enrollment's device key is the Hub's too."""
         from .sas import hub_token
 
-        return hub_token(hub, device_id, self.device_key(), clock.require() + _TOKEN_LIFE)
+        return self._token(hub_token, hub, device_id)
 
-    def stream(self, step, certificate=None):
-        """A Stream with this board's roots, and with certificate (a path, PEM) if there is one."""
+    def stream(self, step, issued=None):
+        """A Stream with this board's roots that proves who it is: by an issued certificate (path of a PEM), else as onboarding does."""
         from .stream import Stream
 
-        return Stream(step, self.timeout, self.root + "roots.pem", certificate, self.root + "device.key")
+        root = self.root
+        if issued:
+            pair = issued, root + "device.key"
+        elif self.auth == "x509":
+            pair = root + "onboarding.crt", root + "onboarding.key"
+        else:
+            pair = None, None
+        return Stream(step, self.timeout, root + "roots.pem", *pair)

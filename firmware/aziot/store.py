@@ -87,7 +87,9 @@ def _pem(chain):
     for text in chain:
         yield b"-----BEGIN CERTIFICATE-----\n"
         for i in range(0, len(text), 64):
-            yield (text[i : i + 64] + "\n").encode()
+            line = text[i : i + 64]
+            yield line.encode() if isinstance(line, str) else line
+            yield b"\n"
         yield b"-----END CERTIFICATE-----\n"
 
 

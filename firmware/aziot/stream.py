@@ -86,7 +86,7 @@ class Stream:
 
     def wrap_socket(self, sock, server_hostname):
         self.link = _Link(sock)
-        self.within()
+        self.link.until(self.timeout, errno.ETIMEDOUT)
         roots, certificate, key = self.files
         context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
         context.verify_mode = tls.CERT_REQUIRED
@@ -100,7 +100,7 @@ class Stream:
 
     def within(self, ms=0):
         """From now on, all is to be done in ms (0: the stream's timeout), or it ends in "timeout"."""
-        if not self.link:
+        if not self.tls:
             raise AzureError("closed", self.step)
         self.link.until(ms or self.timeout, errno.ETIMEDOUT)
 
@@ -149,13 +149,15 @@ class Stream:
             self.tls.close()
         elif self.link:
             self.link.sock.close()
-        self.link = self.tls = None
+        self.tls = None
 
     def error(self, e):
         """The AzureError for an exception of the socket, of name resolution or of TLS."""
         if isinstance(e, AzureError):
             return e
         number = e.args[0] if isinstance(e, OSError) and e.args else None
+        if number and self.link and -1000 < number < 0:
+            number = -number  # what _Link told mbedTLS
         text = str(e)
         if isinstance(e, MemoryError) or number in (errno.ENOMEM, -17040, -17168):  # mbedTLS out of memory, twice
             code = "memory"

@@ -1,12 +1,9 @@
 # Just enough DER (X.690) to know whose a certificate is and how long it lives. It proves nothing:
 # signatures are checked by the service and by TLS, not here.
-from micropython import const
-
 from .clock import unix
 from .errors import AzureError
 
 _COMMON_NAME = b"\x06\x03\x55\x04\x03"  # OID 2.5.4.3 with its tag and length
-_SLACK = const(300)  # seconds that the board's clock may lag behind the issuer's
 
 
 def _tlv(der, at):
@@ -96,12 +93,3 @@ def csr_key(der):
         return _key(der, at)
     except (ValueError, IndexError):
         raise AzureError("csr", "identity", "device.csr is not a PKCS#10 request in DER")
-
-
-def check(leaf, name, now):
-    """AzureError "cert-name" or "cert-date" unless leaf is for name and valid at now (Unix time)."""
-    # Registration ids are case-insensitive.
-    if leaf.subject.lower() != name.lower():
-        raise AzureError("cert-name", "certificate", "issued to " + leaf.subject)
-    if not leaf.not_before - _SLACK <= now < leaf.not_after:
-        raise AzureError("cert-date", "certificate", "not valid now")

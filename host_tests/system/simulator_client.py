@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import paho.mqtt.client as mqtt
@@ -28,6 +28,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 DPS_API = "2025-07-01-preview"
 HUB_API = "2021-04-12"
@@ -63,7 +66,7 @@ def group_key(info: dict[str, Any]) -> str:
     return str(info["groups"][0]["primary_key"])
 
 
-def make_csr(common_name: str, key: Key | None = None, digest: hashes.HashAlgorithm | None = None) -> bytes:
+def make_csr(common_name: str, key: Key | None = None, digest: hashes.SHA256 | hashes.SHA384 | None = None) -> bytes:
     key = key or ec.generate_private_key(ec.SECP384R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, digest or hashes.SHA384())
@@ -173,9 +176,7 @@ class PahoDevice:
 
     def poll(self, operation_id: str) -> str:
         rid = uuid.uuid4().hex
-        self.publish(
-            f"$dps/registrations/GET/iotdps-get-operationstatus/?$rid={rid}&operationId={operation_id}", b" "
-        )
+        self.publish(f"$dps/registrations/GET/iotdps-get-operationstatus/?$rid={rid}&operationId={operation_id}", b" ")
         return rid
 
     def answer(self, timeout: float = WAIT) -> Answer:
@@ -235,9 +236,7 @@ def hub_username(hub: str, device_id: str) -> str:
 
 
 @contextmanager
-def hub_device(
-    info: dict[str, Any], device_id: str, chain: Path | None = None, **changes: Any
-) -> Iterator[PahoDevice]:
+def hub_device(info: dict[str, Any], device_id: str, chain: Path | None = None, **changes: Any) -> Iterator[PahoDevice]:
     """A device at its hub, by client certificate unless ``password`` is given."""
     hub = changes.get("hub", info["hubs"][0])
     device = PahoDevice(
@@ -302,7 +301,7 @@ class RawClient:
             raise
         self._rest = b""
 
-    def __enter__(self) -> RawClient:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:

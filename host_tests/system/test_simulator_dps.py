@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from espdps.simulator import Options, Simulator, serving
 from simulator_client import (
     POLL,
     REGISTER,
@@ -28,8 +29,6 @@ from simulator_client import (
     provision,
     publish_packet,
 )
-
-from espdps.simulator import Options, Simulator, serving
 
 OTHER_KEY = base64.b64encode(b"k" * 64).decode()
 

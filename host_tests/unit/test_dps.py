@@ -57,11 +57,40 @@ def test_topics_of_answers():
 
 
 def test_assigned():
-    a = answer(200, {"status": "assigned", "registrationState": dict(STATE, issuedCertificateChain=["QQ=="], payload={"x": 1}), "new": 1})
+    state = answer(200, {"status": "assigned", "registrationState": dict(STATE, issuedCertificateChain=["QQ=="], payload={"x": 1}), "new": 1})
+    a = dps.Assignment(state)
     assert (a.assigned_hub, a.device_id, a.substatus) == ("hub.azure-devices.net", "contoso-0001", "initialAssignment")
-    assert a.issued_certificate_chain == ["QQ=="] and a.payload == {"x": 1}
-    a = answer(200, {"status": "assigned", "registrationState": dict(STATE, issuedCertificateChain=None)})
-    assert a.issued_certificate_chain is None
+    assert [bytes(c, "utf-8") if isinstance(c, str) else bytes(c) for c in a.issued_certificate_chain] == [b"QQ=="]
+    assert a.payload == {"x": 1}
+    for chain in ({}, {"issuedCertificateChain": None}):
+        a = dps.Assignment(answer(200, {"status": "assigned", "registrationState": dict(STATE, **chain)}))
+        assert a.issued_certificate_chain is None
+
+
+def test_the_chain_is_cut_out_of_the_answer_before_it_is_parsed():
+    for chain in ([], ["QQ=="], ["QUJD" * 500, "REVG" * 300, "R0hJ"]):
+        for form in ('{"a":1,"issuedCertificateChain":%s,"b":[2]}', '{"issuedCertificateChain":%s}', '[[],{"issuedCertificateChain":%s}]'):
+            text = form % json.dumps(chain)
+            cut, rest = dps.cut_chain(text.encode())
+            assert [bytes(c).decode() for c in cut] == chain
+            assert json.loads(rest) == json.loads(form % "[]")
+    # Anything less plain is left to the JSON parser.
+    for text in ("", "{}", '{"issuedCertificateChain":null}', '{"issuedCertificateChain": ["QQ=="]}', '{"issuedCertificateChain":["Q\\u002bQ="]}', '{"issuedCertificateChain":["QQ=="'):
+        assert dps.cut_chain(text.encode()) == (None, text.encode())
+    body = json.dumps({"status": "assigned", "registrationState": dict(STATE, issuedCertificateChain=["Q+Q="])}).replace("+", "\\u002b")
+    assert answer(200, body.encode())["issuedCertificateChain"] == ["Q+Q="]
+
+
+def test_connection_profile():
+    for profile in (None, "classic"):
+        dps.Assignment(dict(STATE, connectionProfile=profile))
+    e = raises("profile", dps.Assignment, dict(STATE, connectionProfile="mqttV5"))
+    assert "mqttV5" in e.text
+
+
+def test_assigned_to_nowhere():
+    for state in (None, {}, [], "x", {"deviceId": "x"}, {"assignedHub": "x"}):
+        raises("protocol", dps.Assignment, state)
 
 
 def test_assigning_gives_the_operation():
@@ -75,16 +104,23 @@ def test_refusals_keep_the_service_s_words():
     assert (e.step, e.text, e.tracking_id, e.retriable) == ("dps.register", "Unauthorized", "t-1", False)
     e = raises(429001, answer, 429, {"errorCode": 429001, "message": "Throttled"}, 17)
     assert e.retriable and e.retry_after == 17
-    for body in (b"", b"not json", b"[]", b"\xff"):
-        e = raises(503, answer, 503, body)
-        assert e.retriable
+
+
+def test_every_class_of_refusal_with_and_without_a_body():
+    for status in (400, 401, 404, 405, 409, 412, 415, 429, 500, 503, 504):
+        for body in (b"", b"not json", b"[]", b"\xff", b"{}", b"null", b'"text"', b'{"errorCode":"x"}'):
+            e = raises(status, answer, status, body)
+            assert e.retriable == (status in (429, 500, 503, 504))
+        raises(status * 1000 + 1, answer, status, {"errorCode": status * 1000 + 1})
 
 
 def test_failed_and_disabled_come_with_status_200():
     e = raises(400207, answer, 200, {"status": "failed", "registrationState": {"errorCode": 400207, "errorMessage": "Custom allocation failed"}})
     assert e.text == "Custom allocation failed" and not e.retriable
-    raises("failed", answer, 200, {"status": "failed", "registrationState": {}})
-    raises("disabled", answer, 200, {"status": "disabled", "operationId": ""})
+    for state in ({}, None, [], "x", {"errorCode": None}):
+        e = raises("failed", answer, 200, {"status": "failed", "registrationState": state})
+        assert not e.retriable
+        raises("disabled", answer, 200, {"status": "disabled", "operationId": "", "registrationState": state})
 
 
 def test_answers_that_make_no_sense():
@@ -93,11 +129,37 @@ def test_answers_that_make_no_sense():
         b"{",
         b"[]",
         b"{}",
-        {"status": "assigned"},
-        {"status": "assigned", "registrationState": {"deviceId": "x"}},
-        {"status": "assigned", "registrationState": []},
+        b"null",
+        b"7",
         {"status": "assigning"},
+        {"status": "assigning", "operationId": 7},
         {"status": "thinking"},
         {"status": None},
+        {"status": ["assigned"]},
     ):
         raises("protocol", answer, 200, body)
+
+
+def test_waiting():
+    assert dps.wait_time(0, 3) == dps.wait_time(9, 3) == 3
+    assert dps.wait_time(0, 1) == 2  # five times in ten seconds at most
+    for attempt, middle in ((1, 2), (2, 4), (3, 8), (4, 16), (5, 30), (9, 30)):
+        waits = [dps.wait_time(attempt, 0) for _ in range(50)]
+        assert max(2, middle * 0.8) <= min(waits) <= max(waits) <= middle * 1.2, (attempt, waits)
+        assert max(waits) > min(waits)
+
+
+def test_the_older_api_s_names_and_form():
+    from aziot import dps2021
+
+    csr = a2b_base64(vectors.P384_CSR)
+    body = json.loads(dps.request("contoso-0001", csr, None, dps2021))
+    lines = body["clientCertificateCsr"].split("\n")
+    assert lines[0] == "-----BEGIN CERTIFICATE REQUEST-----" and lines[-2:] == ["-----END CERTIFICATE REQUEST-----", ""]
+    assert a2b_base64("".join(lines[1:-2])) == csr and "csr" not in body
+    pem = "".join("-----BEGIN CERTIFICATE-----\n%s\n%s\n-----END CERTIFICATE-----\n" % (c[:64], c[64:]) for c in (vectors.P384_LEAF, vectors.ROOT))
+    state = dict(STATE, issuedClientCertificate=pem, trustBundle={"certificates": []})
+    dps2021.read_chain(state)
+    assert dps.Assignment(state).issued_certificate_chain == [vectors.P384_LEAF, vectors.ROOT]
+    for state in (None, STATE, dict(STATE, issuedClientCertificate=None), dict(STATE, issuedClientCertificate=7)):
+        dps2021.read_chain(state)

@@ -1,6 +1,7 @@
 import json
 
 import vectors
+from aziot import clock
 from aziot.identity import Identity
 from check import Folder, raises, write
 
@@ -43,3 +44,58 @@ def test_a_request_in_pem_is_found_here():
         write(root + "device.json", json.dumps(CONFIG))
         write(root + "device.csr", b"-----BEGIN CERTIFICATE REQUEST-----")
         raises("csr", Identity(root).csr)
+
+
+def test_registration_ids_are_checked_before_anything_is_sent():
+    with Folder() as root:
+        for rid in ("a", "0", "a" * 128, "Contoso-1.b_c:d", "ends-with-a-dash-"):
+            write(root + "device.json", json.dumps(dict(CONFIG, registration_id=rid)))
+            assert Identity(root).registration_id == rid
+        for rid in ("", "a" * 129, "a b", "a/b", "a+b", "a#", "\u00e9", "a\n", "a$"):
+            write(root + "device.json", json.dumps(dict(CONFIG, registration_id=rid)))
+            raises("config", Identity, root)
+
+
+def test_the_life_of_a_token_is_a_setting():
+    with Folder() as root:
+        write(root + "device.json", json.dumps(dict(CONFIG, token_life=7)))
+        write(root + "secrets.json", json.dumps({"device_key": vectors.DEVICE_KEY}))
+        identity = Identity(root)
+        for token in (identity.dps_password(), identity.hub_password("hub", "contoso-0001")):
+            expires = int(token.split("&se=")[1].split("&")[0])
+            assert 0 <= expires - clock.now() <= 7
+
+
+def test_nobody_signs_by_a_clock_that_is_not_set():
+    with Folder() as root:
+        write(root + "device.json", json.dumps(CONFIG))
+        write(root + "secrets.json", json.dumps({"device_key": vectors.DEVICE_KEY}))
+        identity = Identity(root)
+        real, clock.now = clock.now, lambda: 946684800
+        try:
+            raises("clock", identity.dps_password)
+            raises("clock", identity.hub_password, "hub", "dev")
+        finally:
+            clock.now = real
+
+
+def test_the_group_key_on_the_board_works_and_warns():
+    said = []
+    with Folder() as root:
+        write(root + "device.json", json.dumps(CONFIG))
+        write(root + "secrets.json", json.dumps({"group_key": vectors.GROUP_KEY}))
+        real, clock.now = clock.now, lambda: 1900000000 - 3600
+        try:
+            assert Identity(root, lambda step, text: said.append(step + " " + text)).dps_password() == vectors.DPS_TOKEN
+        finally:
+            clock.now = real
+    assert len(said) == 1 and said[0].startswith("warning ") and "development" in said[0]
+
+
+def test_with_x509_there_is_no_token():
+    with Folder() as root:
+        write(root + "device.json", json.dumps(dict(CONFIG, auth="x509")))
+        identity = Identity(root)
+        assert identity.dps_password() == identity.hub_password("hub", "dev") == ""
+        assert identity.stream("x").files == (root + "roots.pem", root + "onboarding.crt", root + "onboarding.key")
+        assert identity.stream("x", "issued").files == (root + "roots.pem", "issued", root + "device.key")

@@ -134,6 +134,7 @@ class Simulator:
 
     def _done(self, task: asyncio.Task[None], link: TlsLink) -> None:
         self._tasks.discard(task)
+        link.session_ended()
         fault = None if task.cancelled() else task.exception()
         if fault is not None:
             # A fault of ours, not of the client: it must show in tests and logs, and end this connection only.

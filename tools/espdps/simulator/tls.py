@@ -51,7 +51,8 @@ def server_context(identity: ServerIdentity) -> SSL.Context:
 class TlsLink(asyncio.Protocol):
     """One connection: TLS below, a StreamReader of plain bytes above.
 
-    ``on_open`` is called once the handshake is done and starts whoever reads ``reader`` and calls ``write``.
+    ``on_open`` is called once the handshake is done; it starts whoever reads ``reader`` and calls ``write``, and who
+    has to call ``session_ended``.
     Reports ``tls.open`` or ``tls.failed``, and ``closed`` with the figures of the wire.
     """
 
@@ -69,8 +70,7 @@ class TlsLink(asyncio.Protocol):
         self.reader = asyncio.StreamReader()
         self.peer_certificate: x509.Certificate | None = None
         self.device: str | None = None
-        self.reason = "closed by the client"
-        self.graceful = False
+        self.graceful = False  # MQTT's DISCONNECT came
         self._log, self._troubles, self._deadline = log, troubles, deadline
         self._on_open, self._on_lost = on_open, on_lost
         self._tls = SSL.Connection(context, None)
@@ -79,7 +79,10 @@ class TlsLink(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._writable = asyncio.Event()
         self._writable.set()
+        self._reason: str | None = None  # why it ended: the first to say so is right
         self._open = False  # the handshake is done
+        self._session = False  # somebody above still works on what came in
+        self._lost = False  # TCP is gone
         self._over = False  # what still comes in is no longer looked at
         self._ended = False  # our side of TCP is closed
         self._budget: int | None = None  # bytes left before the scripted cut
@@ -132,20 +135,10 @@ class TlsLink(asyncio.Protocol):
             self._timer.cancel()
         if not self._open and self._records.any and not self._over:
             self._failed("closed in the middle of the handshake")
-        self._over = True
+        self._over = self._lost = True
         self._writable.set()
         self.reader.feed_eof()
-        self._log.report(
-            "closed",
-            self.number,
-            self.device,
-            reason=self.reason,
-            graceful=self.graceful,
-            records_in=self._records.records,
-            flights_in=self._records.flights,
-            bytes_in=self._bytes_in,
-            bytes_out=self._bytes_out,
-        )
+        self._report_closed()
         self._on_lost(self)
 
     def pause_writing(self) -> None:
@@ -162,11 +155,16 @@ class TlsLink(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
 
+    def session_ended(self) -> None:
+        """Nobody reads or writes any more; what the client had sent before it left has been dealt with."""
+        self._session = False
+        self._report_closed()
+
     def write(self, data: bytes) -> None:
         if self._over or not data:
             return
         self._records.answered()
-        self._tls.send(data)
+        self._tls.sendall(data)  # send() takes one record at most
         self._flush()
 
     async def drain(self) -> None:
@@ -178,9 +176,9 @@ class TlsLink(asyncio.Protocol):
 
     def close(self, reason: str) -> None:
         """Ends the session: close_notify, then TCP, giving the client a moment to read what was sent."""
+        self._reason = self._reason or reason
         if self._over or self._transport is None:
             return
-        self.reason = reason
         if self._open:
             try:
                 self._tls.shutdown()
@@ -193,7 +191,7 @@ class TlsLink(asyncio.Protocol):
 
     def cut(self, after: int) -> None:
         """Scripted: ends TCP after ``after`` more bytes, without close_notify."""
-        self.reason = "cut by script"
+        self._reason = "cut by script"
         self._budget = after
         if after == 0:
             self._over = True
@@ -202,12 +200,12 @@ class TlsLink(asyncio.Protocol):
 
     def mute(self) -> None:
         """Scripted silence: the deadlines of the service no longer count, the connection stays."""
-        self.reason = "silent by script"
+        self._reason = "silent by script"
         self.accepted()
 
     def abort(self, reason: str) -> None:
         """Ends TCP at once, whatever the client does."""
-        self.reason = reason
+        self._reason = self._reason or reason
         self._over = True
         if self._transport is not None:
             self._transport.abort()
@@ -222,8 +220,10 @@ class TlsLink(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         transport.resume_reading()  # so that the client's own end is seen
-        if transport.can_write_eof():
+        try:
             transport.write_eof()
+        except OSError:  # the client reset the connection, which asyncio is still to find out
+            transport.abort()
         self._timer = asyncio.get_running_loop().call_later(_LINGER, transport.abort)
 
     def _opened(self) -> None:
@@ -247,12 +247,28 @@ class TlsLink(asyncio.Protocol):
             cipher=self._tls.get_cipher_name(),
             client_cert=subject,
         )
+        self._session = True
         self._on_open(self)
+
+    def _report_closed(self) -> None:
+        if not self._lost or self._session:
+            return
+        self._log.report(
+            "closed",
+            self.number,
+            self.device,
+            reason=self._reason or "closed by the client",
+            graceful=self.graceful,
+            records_in=self._records.records,
+            flights_in=self._records.flights,
+            bytes_in=self._bytes_in,
+            bytes_out=self._bytes_out,
+        )
 
     def _failed(self, reason: str) -> None:
         if not self._open:
             self._log.report("tls.failed", self.number, None, reason=reason)
-        self.reason = f"TLS: {reason}"
+        self._reason = self._reason or f"TLS: {reason}"
         self._over = True
         self.reader.feed_eof()
 

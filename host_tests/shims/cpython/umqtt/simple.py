@@ -44,7 +44,7 @@ class _Adapter:
     def wrap_socket(self, sock: socket.socket, **_: Any) -> "_Adapter":
         raw = _Socket(fileno=sock.detach())
         self._client.sock = raw
-        self.stream = self._client.sock = self._client.ssl.wrap_socket(raw, server_hostname=self._client.server)
+        self.stream = self._client.sock = self._guard(self._client.ssl.wrap_socket, raw, self._client.server)
         return self
 
     def _guard(self, call: Callable[..., Any], *args: Any) -> Any:
@@ -136,10 +136,11 @@ class MQTTClient:
         host = "127.0.0.1" if ("." + self.server).endswith(".localhost") else self.server
         try:
             self._check(self._paho.connect(host, self.port, self.keepalive))
-        except OSError as e:
+        except (OSError, ValueError) as e:  # ValueError: paho looks at the socket that was taken from it
             if self._adapter.failure:
                 raise self._adapter.failure from None
-            raise OSError(e.errno or 110, str(e)) from None  # socket.timeout has no number
+            number = e.errno if isinstance(e, OSError) else None
+            raise OSError(number or 110, str(e)) from None  # socket.timeout has no number
         try:
             code = self._until("connect")
         except AssertionError:

@@ -1,0 +1,202 @@
+"""The main job before your eyes: a simulator, a blank virtual board, mpremote, and a certificate at the end.
+Nothing is staged: every line shown is what the board or the service said, and any failure ends it with status 1."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from espdps import boards, devices, keys
+from espdps.console import Event, show_fault
+from espdps.errors import ToolError
+from espdps.flash import flash
+from espdps.micropython import interpreter
+from espdps.monitor import Listener, open_port
+from espdps.simulator import Options, Simulator, serving
+from espdps.virtual_board import VirtualBoard
+
+REGISTRATION_ID = "contoso-0001"
+BOARD = "UNIX"
+PATIENCE = 60.0  # seconds for one start of the board
+SOFT_RESET = "MPY: soft reboot"  # what MicroPython says on the way
+# The firmware's steps in a reader's words
+TITLES = {
+    "start": "power on",
+    "identity": "load credential",
+    "network": "network",
+    "clock": "clock",
+    "dps.connect": "TLS to DPS",
+    "dps.register": "register",
+    "dps.assigning": "assigning",
+    "dps.assigned": "assigned",
+    "certificate": "certificate issued",
+    "hub.ready": "TLS to Hub",
+    "hub.sent": "telemetry",
+}
+ADDED = {
+    "dps.connect": "server's chain and name verified, signed in with a SAS token",
+    "dps.register": "the CSR made on the PC, its private key stays on the board",
+    "hub.ready": "signed in with the certificate, no password",
+}
+
+
+@dataclass
+class Start:
+    """One start of the board as its console told it."""
+
+    console: Console
+    steps: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def show(self, event: Event) -> None:
+        """Print one line: what happened, how long it took, what there is to say."""
+        if event.fault:
+            show_fault(event.fault, self.console)
+        if event.step not in TITLES:
+            if event.step or event.text.strip() not in ("", SOFT_RESET):
+                self.console.print(Text(f"  {event.step} {event.text}".rstrip(), style="dim"))
+            return
+        took = event.seconds - self.seconds
+        self.seconds = event.seconds
+        self.steps.append(event.step)
+        line(self.console, TITLES[event.step], event.text, took, ADDED.get(event.step, ""))
+
+
+def line(console: Console, title: str, text: str, seconds: float | None = None, note: str = "") -> None:
+    """One step: its name, its duration, what it said, and why that matters."""
+    duration = "" if seconds is None else f"{seconds * 1000:6.0f} ms"
+    console.print(
+        Text(f"  {title:<19}", style="cyan") + Text(f"{duration:>9}  ", style="dim") + Text(text) + Text(f"  {note}" if note else "", style="dim"),
+        soft_wrap=True,
+    )
+
+
+@contextmanager
+def timed(console: Console, title: str) -> Iterator[list[str]]:
+    """Time what is done inside; the words put into the list are shown with it."""
+    words: list[str] = []
+    begun = time.monotonic()
+    yield words
+    line(console, title, " ".join(words), time.monotonic() - begun)
+
+
+def main(console: Console | None = None) -> int:
+    """Run the demonstration in a folder of its own that is gone afterwards; 0 if all of it went as it should."""
+    console = console or Console(highlight=False)
+    with tempfile.TemporaryDirectory(prefix="esp-dps-demo-") as folder:
+        try:
+            _run(Path(folder), console)
+        except ToolError as error:
+            console.print(Text(f"\nfailed: {error.message}", style="bold red"))
+            if error.hint:
+                console.print(Text(error.hint))
+            return 1
+    return 0
+
+
+def _run(folder: Path, console: Console) -> None:
+    begun = time.monotonic()
+    console.print(Rule("esp-dps: from a blank board to telemetry with an issued certificate", style="dim"))
+    with serving(folder / "sim", Options()) as sim:
+        info = sim.info
+        line(console, "simulator", f"DPS and IoT Hub on {info['host']}:{info['mqtt_port']}, id scope {info['id_scope']}, MQTT 3.1.1 over TLS 1.2")
+        profile = boards.load(BOARD)
+        with timed(console, "device") as words:
+            unit = _make_device(folder, info)
+            words.append(f"{unit.registration_id}: EC P-384 key, CSR, device key derived from the group key")
+        hosts = {f"{name}:123": ("127.0.0.1", info["ntp_port"]) for name in unit.config["ntp"]}
+        with VirtualBoard(folder / "board", interpreter(32), heap=profile.heap, profile_name=profile.name, epoch=profile.epoch, hosts=hosts) as board:
+            line(console, "board", f"real MicroPython, 32-bit, {profile.heap} heap, LittleFS, at {board.port}")
+            console.print(Rule("mpremote copies the firmware, each file verified by SHA-256, secrets last", style="dim"))
+            first, flashed, size = _first_start(console, unit, board, sim)
+            console.print(Rule("the plug is pulled and put in again: clock lost, flash kept", style="dim"))
+            second = _second_start(console, board, sim)
+        _summary(console, sim, first, second, flashed, size, time.monotonic() - begun)
+
+
+def _make_device(folder: Path, info: dict[str, object]) -> devices.Device:
+    groups = info["groups"]
+    assert isinstance(groups, list)
+    plan = devices.Plan(
+        registration_id=REGISTRATION_ID,
+        id_scope=str(info["id_scope"]),
+        board=BOARD,
+        device_key=keys.derive_device_key(groups[0]["primary_key"], REGISTRATION_ID),
+        roots=Path(str(info["roots"])).read_bytes(),
+        dps_host=str(info["host"]),
+        port=int(str(info["mqtt_port"])),
+        wifi_ssid="demo",
+        wifi_password=base64.urlsafe_b64encode(secrets.token_bytes(12)).decode(),
+    )
+    return devices.load(devices.create(plan, folder / "devices"))
+
+
+def _first_start(console: Console, unit: devices.Device, board: VirtualBoard, sim: Simulator) -> tuple[Start, int, str]:
+    start = Start(console)
+    size = []
+
+    def tell(step: str, text: str) -> None:
+        if step == "restarted":
+            console.print(Rule("first start", style="dim"))
+        elif step != "copied":
+            line(console, step, text)
+        if step == "compiled":
+            size.append(text)
+
+    result = flash(unit, board.port, tell=tell, on_event=start.show, follow=PATIENCE)
+    if not result.connected:
+        raise ToolError("the board did not get to its hub", f"it said {result.fault.step} {result.fault.code}" if result.fault else "")
+    _telemetry(console, start, sim, 0)
+    return start, len(result.copied), size[0]
+
+
+def _second_start(console: Console, board: VirtualBoard, sim: Simulator) -> Start:
+    start = Start(console)
+    before = len(sim.events)
+    with open_port(board.port) as port:
+        board.power_cycle()
+        for event in Listener(port).events(PATIENCE):
+            if event:
+                start.show(event)
+            if start.steps[-1:] == ["hub.ready"]:
+                break
+    _telemetry(console, start, sim, before)
+    events = [event["event"] for event in sim.events[before:]]
+    if any(name.startswith("dps.") for name in events) or events.count("tls.open") != 1:
+        raise ToolError("the second start was not one handshake with the hub alone", f"the service saw {', '.join(events)}")
+    return start
+
+
+def _telemetry(console: Console, start: Start, sim: Simulator, after: int) -> None:
+    """What the hub saw; the board's own line may come later than the hub's."""
+    try:
+        seen = sim.wait_event("hub.telemetry", timeout=PATIENCE, after=after)
+    except TimeoutError:
+        raise ToolError("no telemetry reached the hub", "the board said it was connected") from None
+    line(console, "the hub received", f"{seen['body']} from {seen['device']}, QoS {seen['qos']}, {', '.join(f'{k}={v}' for k, v in seen['properties'].items())}")
+
+
+def _summary(console: Console, sim: Simulator, first: Start, second: Start, files: int, size: str, seconds: float) -> None:
+    events = sim.events
+    dps = next(event for event in events if event["event"] == "closed" and event["connection"] == 1)
+    certificate = next(event["certificate"] for event in events if event["event"] == "dps.assigned")
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_row("blank board to its hub", f"{first.seconds:.1f} s, 3 s of them as the service asked; 2 handshakes")
+    table.add_row("next start", f"{second.seconds:.2f} s, 1 handshake, nothing asked of DPS")
+    table.add_row("registration", f"{dps['flights_in']} flights, {dps['bytes_in']:,} bytes out, {dps['bytes_out']:,} in")
+    table.add_row("certificate", f"{certificate['subject']}, until {certificate['not_after'][:16].replace('T', ' ')} UTC")
+    table.add_row("on the board", f"{size}, {files} files in all")
+    table.add_row("all of this", f"{seconds:.0f} s")
+    console.print(Panel(table, title="a real identity", border_style="green", expand=False))
