@@ -117,7 +117,9 @@ def new(
         dps_host=dps_host or info.get("host") or devices.AZURE_HOST,
         port=port or info.get("mqtt_port") or devices.PORT,
         wifi_ssid=wifi_ssid,
-        wifi_password=_secret(wifi_password_file, WIFI_PASSWORD, "Wi-Fi password") if wifi_ssid is not None else "",
+        wifi_password=_secret(wifi_password_file, WIFI_PASSWORD, "Wi-Fi password", "--wifi-password-file")
+        if wifi_ssid is not None
+        else "",
     )
     folder = devices.create(plan, devices_folder, force=force)
     if as_json:
@@ -140,7 +142,7 @@ def derive_key(
     EXAMPLE
       esp-dps derive-key greenhouse-1 --group-key-file group.key > greenhouse-1.key
     """
-    key = keys.derive_device_key(_secret(group_key_file, GROUP_KEY, "Group key"), registration_id)
+    key = keys.derive_device_key(_secret(group_key_file, GROUP_KEY, "Group key", "--group-key-file"), registration_id)
     _print_secret(key, {"registration_id": registration_id, "device_key": key}, as_json)
 
 
@@ -318,13 +320,13 @@ def _device_key(registration_id: str, group_file: Path | None, device_file: Path
     if group_file and device_file:
         raise ToolError("--group-key-file and --device-key-file exclude each other", "give one of them", WRONG_USE)
     if device_file or (not group_file and not info and GROUP_KEY not in os.environ and DEVICE_KEY in os.environ):
-        return _secret(device_file, DEVICE_KEY, "Device key")
+        return _secret(device_file, DEVICE_KEY, "Device key", "--device-key-file")
     if info and not group_file:
         for group in info["groups"]:
             if group.get("attestation") == "symmetricKey":
                 return keys.derive_device_key(group["primary_key"], registration_id)
         raise ToolError("the simulator has no enrollment group with a symmetric key", "--group-key-file or another one")
-    return keys.derive_device_key(_secret(group_file, GROUP_KEY, "Group key"), registration_id)
+    return keys.derive_device_key(_secret(group_file, GROUP_KEY, "Group key", "--group-key-file"), registration_id)
 
 
 def _roots(path: Path | None, info: dict[str, Any]) -> bytes:
@@ -332,7 +334,7 @@ def _roots(path: Path | None, info: dict[str, Any]) -> bytes:
     return roots.read_roots(chosen) if chosen else roots.azure_roots()
 
 
-def _secret(path: Path | None, variable: str, name: str) -> str:
+def _secret(path: Path | None, variable: str, name: str, option: str) -> str:
     """A secret from the file, else the environment, else a prompt on a terminal. Raises ToolError without any."""
     if path:
         try:
@@ -344,8 +346,7 @@ def _secret(path: Path | None, variable: str, name: str) -> str:
     if variable in os.environ:
         return os.environ[variable]
     if not sys.stdin.isatty():
-        option = f"--{name.lower().replace(' ', '-')}-file"
-        raise ToolError(f"no {name.lower()}", f"{option} FILE, or {variable} in the environment", WRONG_USE)
+        raise ToolError(f"no {name} given", f"{option} FILE, or {variable} in the environment", WRONG_USE)
     return str(typer.prompt(name, hide_input=True, err=True, default="", show_default=False))
 
 
