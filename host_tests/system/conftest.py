@@ -1,11 +1,29 @@
-"""What every system test is held to: nothing it prints may hold a secret that it made."""
+"""What every system test may ask for, real MicroPython, and what it is held to: it prints no secret that it made.
+
+It must not skip: a machine on which no MicroPython can be had fails these tests, with the reason.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Generator
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import secrecy
+from espdps.micropython import interpreter
+
+
+@pytest.fixture(scope="session")
+def micropython32() -> Path:
+    """MicroPython with objects and heap blocks as on an ESP32."""
+    return interpreter(32)
+
+
+@pytest.fixture(scope="session")
+def micropython64() -> Path:
+    """MicroPython as wide as the PC."""
+    return interpreter(64)
 
 
 @pytest.hookimpl(wrapper=True)

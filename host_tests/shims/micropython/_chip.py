@@ -35,19 +35,6 @@ def set_now(seconds):
     pack_into("<d", memory, 0, utime.time() - seconds)
 
 
-def gmtime(seconds):
-    # The C library counts from 1970 and adds a ninth field that no chip has.
-    return utime.gmtime(int(seconds) + _SECONDS_1970_TO_2000)[:8]
-
-
-def seconds_to(year, month, day, hour, minute, second):
-    # Seconds from 2000-01-01: a year begins in March here, so that the leap day is its last.
-    month = (month + 9) % 12
-    year -= month // 10
-    days = 365 * year + year // 4 - year // 100 + year // 400 + (306 * month + 5) // 10 + day - 1
-    return (days - 730425) * 86400 + hour * 3600 + minute * 60 + second
-
-
 def leave(code):
     # Ends the process at once: no handler of the running program may stop a reset.
     import ffi

@@ -1,6 +1,7 @@
 # Stand-in for the frozen `ntptime`: asks a real SNTP server (RFC 4330) and sets the real-time clock.
 # No retry and no plausibility check: the frozen one has none either.
 import socket
+from errno import EAGAIN, ETIMEDOUT
 from struct import unpack_from
 from time import gmtime
 
@@ -17,6 +18,9 @@ def time():
         sock.settimeout(timeout)
         sock.sendto(request, address)
         answer = sock.recv(48)
+    except OSError as error:
+        # The unix build says "try again" where a chip says that the time is over.
+        raise OSError(ETIMEDOUT) if error.errno == EAGAIN else error
     finally:
         sock.close()
     # Offset 40: transmit timestamp, seconds since 1900, 32 bits. What lies before 2024 is the era after 2036.

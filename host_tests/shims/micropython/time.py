@@ -1,9 +1,7 @@
 # Stand-in for `time` as ESP32 has it: its own clock and epoch, whole seconds, UTC, eight fields.
 # Sleeping and ticks are the interpreter's own; settings are described in _chip.py.
 import _chip
-from utime import *
-
-del clock  # noqa: F821 - known to the unix build only
+import utime
 
 
 def time():
@@ -15,11 +13,21 @@ def time_ns():
 
 
 def gmtime(seconds=None):
-    return _chip.gmtime(_chip.now() if seconds is None else seconds - _chip.SHIFT)
+    from _calendar import gmtime
+
+    return gmtime(_chip.now() if seconds is None else seconds - _chip.SHIFT)
 
 
 localtime = gmtime
 
 
 def mktime(fields):
-    return _chip.seconds_to(*fields[:6]) + _chip.SHIFT
+    from _calendar import seconds_to
+
+    return seconds_to(*fields[:6]) + _chip.SHIFT
+
+
+def __getattr__(name):
+    if name == "clock":  # known to the unix build only
+        raise AttributeError(name)
+    return getattr(utime, name)

@@ -13,6 +13,7 @@ _C = const(3)
 _D = const(4)
 _E = const(5)
 _WINDOW = const(1024)
+_COMPOUND = b" if while for with def class async "
 
 _write = sys.stdout.write
 _byte = bytearray(1)
@@ -109,7 +110,8 @@ def _goes_on(text):
     if depth > 0 or text[-1] == 92:
         return True
     first = bytes(text).split(b"\n", 1)[0].rstrip()
-    return (first[-1:] == b":" or first[:1] == b"@") and text[-1] != 10
+    word = b" " + first.split(b" ", 1)[0] + b" "
+    return (first[-1:] == b":" or word in _COMPOUND or first[:1] == b"@") and text[-1] != 10
 
 
 def _paste(main):

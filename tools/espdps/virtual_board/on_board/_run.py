@@ -45,15 +45,16 @@ def soft_reset(prompt=0):
     _chip.leave(_SOFT_RESET)
 
 
-def run(main, text, mode="exec", end=""):
+def run(main, text, mode="exec", end="", next=False):
     # Runs a program: source as bytes, or a str that names a file. Returns whether it came to its end.
+    # With next another one follows, and no moment between them is deaf to Ctrl-C.
     try:
         interruptible(True)
         if isinstance(text, str):
             execfile(text, main)  # noqa: F821 - a builtin of the unix build
         else:
             exec(compile(str(text, "utf-8"), "<stdin>", mode), main)  # noqa: S102 - what a prompt is for
-        interruptible(False)
+        interruptible(next)
         sys.stdout.write(end)
         return True
     except SystemExit:
@@ -67,12 +68,12 @@ def run(main, text, mode="exec", end=""):
     return False
 
 
-def _run_file(main, name):
+def _run_file(main, name, next):
     try:
         open(name).close()
     except OSError:
         return True
-    return run(main, name)
+    return run(main, name, next=next)
 
 
 def serve(main, ready):
@@ -83,8 +84,8 @@ def serve(main, ready):
         # From here on Ctrl-C stops what runs, and the host is told so.
         interruptible(prompt < 2)
         ready.write(b".")
-        if prompt < 2 and _run_file(main, "boot.py") and not prompt:
-            _run_file(main, "main.py")
+        if prompt < 2 and _run_file(main, "boot.py", True) and not prompt:
+            _run_file(main, "main.py", False)
     except KeyboardInterrupt:
         pass
     interruptible(False)

@@ -1,0 +1,60 @@
+# Everything starts here: `make` lists what there is. Needs Python 3.10 or newer and make, nothing else set up before.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint clean
+.DELETE_ON_ERROR:
+
+VENV := .venv
+PY := $(VENV)/bin/python
+# The newest that works is taken; PYTHON=/path/to/python overrides.
+PYTHONS := $(or $(PYTHON),python3.13 python3.12 python3.11 python3.10 python3)
+PACKAGES := $(VENV)/.packages
+MICROPYTHON := build/micropython/.ready
+
+help:  ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+setup: $(PACKAGES) $(MICROPYTHON)  ## install what demo and test need (they do it by themselves)
+
+demo: setup  ## from a blank board to telemetry, on the simulator and a virtual board
+	@$(VENV)/bin/esp-dps demo
+
+test: setup  ## every test, on CPython and on real MicroPython, 64 and 32 bit
+	@$(PY) -m pytest -n 2 host_tests
+
+lint: $(PACKAGES)  ## check style and types
+	@$(PY) -m ruff check .
+	@$(PY) -m mypy
+
+clean:  ## remove what make made; devices/ stays
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache tools/*.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A half-made environment has no stamp and is made anew. setuptools comes first, at its pinned version, and builds this
+# package without an isolated environment, which would fetch another setuptools past the constraints.
+$(PACKAGES): pyproject.toml tools/constraints.txt Makefile
+	@chosen=; old=; bare=; \
+	for python in $(PYTHONS); do \
+		"$$python" -c '' 2>/dev/null || continue; \
+		"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { old="$$old $$python"; continue; }; \
+		"$$python" -c 'import ensurepip, venv' 2>/dev/null || { bare="$$bare $$python"; continue; }; \
+		chosen="$$python"; break; \
+	done; \
+	if [ -z "$$chosen" ]; then \
+		if [ -n "$$bare" ]; then \
+			echo "make:$$bare cannot make virtual environments; install the package python3-venv (Debian, Ubuntu) and run make again" >&2; \
+		elif [ -n "$$old" ]; then \
+			echo "make:$$old is too old; install Python 3.10 or newer, or name one: make PYTHON=/path/to/python3" >&2; \
+		else \
+			echo "make: no Python found; install Python 3.10 or newer, or name one: make PYTHON=/path/to/python3" >&2; \
+		fi; \
+		exit 1; \
+	fi; \
+	echo "installing packages into $(VENV) with $$("$$chosen" --version)"; \
+	"$$chosen" -m venv --clear $(VENV)
+	@$(PY) -m pip install -q --disable-pip-version-check -c tools/constraints.txt setuptools
+	@$(PY) -m pip install -q --disable-pip-version-check -c tools/constraints.txt --no-build-isolation -e '.[test]'
+	@touch $@
+
+$(MICROPYTHON): tools/espdps/micropython.py | $(PACKAGES)
+	@$(PY) -m espdps.micropython
+	@touch $@

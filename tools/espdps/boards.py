@@ -1,0 +1,104 @@
+"""Board profiles: what a type of board is like, read from boards/*.toml and checked key by key.
+A profile never holds anything of a single unit, and nothing secret."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from espdps.errors import WRONG_USE, ToolError
+from espdps.paths import BOARDS
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+SHORTEST_WATCHDOG = 60  # seconds; it keeps counting while `flash` has the program stopped
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """One type of board. boards/README.md says what each field means."""
+
+    name: str
+    chip: str
+    runtime: str
+    min_version: tuple[int, int]
+    network: str
+    led: int | None
+    led_on: int | None
+    watchdog: int
+    heap: str
+    epoch: int
+    mpy: tuple[str, ...]
+
+    def board_json(self) -> dict[str, str | int | None]:
+        """What the firmware needs to know of the board it runs on: the content of /board.json."""
+        return {
+            "board": self.name,
+            "network": self.network,
+            "led": self.led,
+            "led_on": self.led_on,
+            "watchdog": self.watchdog,
+        }
+
+
+# key -> (type, whether it must be there, what else must hold, in words, as a test)
+_SCHEMA: dict[str, tuple[type, bool, str, Any]] = {
+    "chip": (str, True, "a chip's name such as ESP32C3", re.compile(r"ESP32\w*|unix").fullmatch),
+    "runtime": (str, True, "micropython", {"micropython"}.__contains__),
+    "min_version": (str, True, 'a version such as "1.23"', re.compile(r"\d+\.\d+").fullmatch),
+    "network": (str, True, "wifi or none", {"wifi", "none"}.__contains__),
+    "led": (int, False, "a pin number from 0 to 48", range(49).__contains__),
+    "led_on": (int, False, "0 or 1", range(2).__contains__),
+    "watchdog": (int, True, "0 or 60 to 3600 seconds", lambda s: s == 0 or SHORTEST_WATCHDOG <= s <= 3600),
+    "heap": (str, True, 'a size such as "56k"', re.compile(r"[1-9]\d*k").fullmatch),
+    "epoch": (int, True, "1970 or 2000", {1970, 2000}.__contains__),
+    "mpy": (list, True, "a list of mpy-cross options", lambda words: all(isinstance(word, str) for word in words)),
+}
+
+
+def names(folder: Path = BOARDS) -> list[str]:
+    """The profiles there are, sorted."""
+    return sorted(path.stem for path in folder.glob("*.toml"))
+
+
+def load(name: str, folder: Path = BOARDS) -> Profile:
+    """The profile called `name`. Raises ToolError that names the file and the key at fault."""
+    known = names(folder)
+    if name not in known:
+        hint = f"one of {', '.join(known)}; boards/README.md says how to add one"
+        raise ToolError(f"no board profile {name!r}", hint, WRONG_USE)
+    path = folder / f"{name}.toml"
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ToolError(f"{path.name}: not TOML: {error}") from None
+    for key in table.keys() - _SCHEMA.keys():
+        raise ToolError(f"{path.name}: unknown key {key!r}", f"known are {', '.join(_SCHEMA)}")
+    for key, (kind, needed, rule, holds) in _SCHEMA.items():
+        if key not in table:
+            if needed:
+                raise ToolError(f"{path.name}: {key!r} is missing", f"{key} is {rule}")
+        elif type(table[key]) is not kind or not holds(table[key]):  # not isinstance: true is no pin number
+            raise ToolError(f"{path.name}: {key!r} must be {rule}")
+    if ("led" in table) != ("led_on" in table):
+        raise ToolError(f"{path.name}: 'led' and 'led_on' go together")
+    major, minor = table["min_version"].split(".")
+    return Profile(
+        name=name,
+        chip=table["chip"],
+        runtime=table["runtime"],
+        min_version=(int(major), int(minor)),
+        network=table["network"],
+        led=table.get("led"),
+        led_on=table.get("led_on"),
+        watchdog=table["watchdog"],
+        heap=table["heap"],
+        epoch=table["epoch"],
+        mpy=tuple(table["mpy"]),
+    )

@@ -1,0 +1,193 @@
+"""Device folders: everything one physical unit gets, made whole or not at all.
+Files are for their owner only, and nothing is ever overwritten unless the caller says so."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from espdps import boards, keys
+from espdps.errors import WRONG_USE, ToolError
+from espdps.paths import DEVICES
+
+AZURE_HOST = "global.azure-devices-provisioning.net"
+PORT = 8883
+DPS_API = "2025-07-01-preview"  # the first with a CSR in the registration
+HUB_API = "2021-04-12"
+NTP = ["pool.ntp.org", "time.windows.com"]
+_ID_SCOPE = re.compile(r"[0-9A-Za-z]{5,32}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a new device folder is to hold. `device_key` is base64; `key_kind` None leaves private key and CSR out."""
+
+    registration_id: str
+    id_scope: str
+    board: str
+    device_key: str = field(repr=False)
+    roots: bytes = field(repr=False)
+    key_kind: str | None = keys.DEFAULT_KIND
+    dps_host: str = AZURE_HOST
+    port: int = PORT
+    wifi_ssid: str | None = None
+    wifi_password: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device folder that was read: `config` is device.json, `profile` the type of board it was made for."""
+
+    folder: Path
+    config: dict[str, Any]
+    profile: boards.Profile
+
+    @property
+    def registration_id(self) -> str:
+        return str(self.config["registration_id"])
+
+
+def create(plan: Plan, devices: Path = DEVICES, *, force: bool = False) -> Path:
+    """Make devices/<registration id>/ with files 0600 in a folder 0700, and return it.
+
+    The folder appears at once with all its files; with `force` it takes the place of one that is there.
+    Raises ToolError.
+    """
+    files = _contents(plan)  # before anything is touched: most of what can go wrong goes wrong here
+    devices.mkdir(mode=0o700, parents=True, exist_ok=True)
+    target = devices / plan.registration_id
+    for other in devices.iterdir():
+        if other.name.lower() == plan.registration_id.lower() and not (force and other.name == plan.registration_id):
+            if other == target:
+                raise ToolError(f"{other} is there already", "--force makes it anew, with new keys")
+            raise ToolError(f"{other} is there already", "for DPS, ids that differ in case only are one device")
+    work = Path(tempfile.mkdtemp(prefix=".new-", dir=devices))
+    try:
+        for name, content in files.items():
+            with open(os.open(work / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(content)
+        _put_in_place(work, target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)  # gone already if all went well
+    return target
+
+
+def find(name: str, devices: Path = DEVICES) -> Path:
+    """The folder of a device given by its registration id or by a path. Raises ToolError."""
+    for folder in (devices / name, Path(name)):
+        if (folder / "device.json").is_file():
+            return folder
+    raise ToolError(f"no device {name!r} in {devices}", "esp-dps new makes one", WRONG_USE)
+
+
+def load(folder: Path, profiles: Path = boards.BOARDS) -> Device:
+    """Read a device folder. Raises ToolError that names the file at fault."""
+    config, manifest = _read_json(folder / "device.json"), _read_json(folder / "manifest.json")
+    for table, key, name in ((config, "registration_id", "device.json"), (manifest, "board", "manifest.json")):
+        if not isinstance(table.get(key), str):
+            raise ToolError(f"{folder / name}: {key!r} is missing", "make it anew: esp-dps new … --force")
+    for name in ("secrets.json", "roots.pem"):
+        if not (folder / name).is_file():
+            raise ToolError(f"{folder / name} is missing", "make it anew: esp-dps new … --force")
+    return Device(folder, config, boards.load(manifest["board"], profiles))
+
+
+def device_key(folder: Path) -> str:
+    """The device key of a folder, base64. Raises ToolError."""
+    key = _read_json(folder / "secrets.json").get("device_key")
+    if not isinstance(key, str):
+        raise ToolError(f"{folder / 'secrets.json'}: 'device_key' is missing")
+    return key
+
+
+def _contents(plan: Plan) -> dict[str, bytes]:
+    """File name -> content. Raises ToolError for whatever in the plan no device could work with."""
+    keys.check_registration_id(plan.registration_id)
+    keys.decode_key(plan.device_key, "device key")
+    boards.load(plan.board)
+    if not _ID_SCOPE.fullmatch(plan.id_scope):
+        raise ToolError(f"{plan.id_scope!r} is no id scope", "it looks like 0ne00ABCDEF", WRONG_USE)
+    if not 0 < plan.port < 65536:
+        raise ToolError(f"{plan.port} is no port", "", WRONG_USE)
+    secrets = {"device_key": plan.device_key}
+    if plan.wifi_ssid is not None:
+        if not 0 < len(plan.wifi_ssid.encode()) <= 32:
+            raise ToolError("a Wi-Fi name has 1 to 32 bytes", "", WRONG_USE)
+        if plan.wifi_password and not 8 <= len(plan.wifi_password.encode()) <= 64:
+            raise ToolError("a Wi-Fi password has 8 to 63 characters", "none at all for an open network", WRONG_USE)
+        secrets |= {"wifi_ssid": plan.wifi_ssid, "wifi_password": plan.wifi_password}
+    config = {
+        "registration_id": plan.registration_id,
+        "id_scope": plan.id_scope,
+        "dps_host": plan.dps_host,
+        "port": plan.port,
+        "dps_api": DPS_API,
+        "hub_api": HUB_API,
+        "auth": "symmetric-key",
+        "ntp": NTP,
+    }
+    files = {"device.json": _json(config), "secrets.json": _json(secrets), "roots.pem": plan.roots}
+    if plan.key_kind is not None:
+        key = keys.new_key(plan.key_kind)
+        files |= {"device.csr": keys.csr_der(key, plan.registration_id), "device.key": keys.key_der(key)}
+    manifest = {
+        "registration_id": plan.registration_id,
+        "board": plan.board,
+        "key_type": plan.key_kind,
+        "csr_sha256": hashlib.sha256(files["device.csr"]).hexdigest() if plan.key_kind else None,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+    return files | {"manifest.json": _json(manifest)}
+
+
+def _put_in_place(work: Path, target: Path) -> None:
+    """Rename `work` to `target`; what was there goes only after the new one is in place."""
+    if not target.exists():
+        work.rename(target)
+        return
+    old = Path(tempfile.mkdtemp(prefix=".old-", dir=target.parent))
+    try:
+        target.rename(old / target.name)
+        try:
+            work.rename(target)
+        except OSError:
+            (old / target.name).rename(target)
+            raise
+    finally:
+        shutil.rmtree(old)
+
+
+def _json(table: dict[str, Any]) -> bytes:
+    return (json.dumps(table, indent=2) + "\n").encode()
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        table = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ToolError(f"{path}: {error.strerror}") from None
+    except ValueError:  # without the decoder's words, which may quote the file
+        table = None
+    if not isinstance(table, dict):
+        raise ToolError(f"{path} is not a JSON object")
+    return table
+
+
+def read_simulator(folder: Path) -> dict[str, Any]:
+    """What a running simulator says of itself in `folder`/sim.json. Raises ToolError."""
+    path = folder / "sim.json"
+    if not path.is_file():
+        raise ToolError(f"{path} is missing", f"start the simulator: esp-dps sim --dir {folder}")
+    info = _read_json(path)
+    missing = {"host", "mqtt_port", "ntp_port", "id_scope", "roots", "groups"} - info.keys()
+    if missing:
+        raise ToolError(f"{path}: {', '.join(sorted(missing))} missing")
+    return info

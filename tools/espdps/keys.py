@@ -1,0 +1,123 @@
+"""Keys, certificate signing requests, derived device keys and SAS tokens, made on the PC.
+Nothing here writes, prints or logs; no exception text ever holds a key or a token."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import re
+from collections.abc import Callable
+from urllib.parse import quote
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import NameOID
+
+from espdps.errors import WRONG_USE, ToolError
+
+PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+# P-384 is what Azure documents for issued certificates; its samples use P-256, and RSA has been issued as well.
+KINDS: dict[str, Callable[[], PrivateKey]] = {
+    "ec-p384": lambda: ec.generate_private_key(ec.SECP384R1()),
+    "ec-p256": lambda: ec.generate_private_key(ec.SECP256R1()),
+    "rsa-2048": lambda: rsa.generate_private_key(65537, 2048),
+    "rsa-3072": lambda: rsa.generate_private_key(65537, 3072),
+}
+DEFAULT_KIND = "ec-p384"
+LONGEST_COMMON_NAME = 64  # RFC 5280, appendix A.1: ub-common-name
+_REGISTRATION_ID = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._:-]{0,126}[A-Za-z0-9])?")
+
+
+def check_registration_id(registration_id: str) -> str:
+    """The registration id itself if it is one that every part of Azure accepts.
+
+    Up to 128 characters, letters, digits and `-._:`, none of those four at either end (the DPS REST specification; its
+    documentation allows a dash at the end, which we do not make). Raises ToolError.
+    """
+    if not _REGISTRATION_ID.fullmatch(registration_id):
+        raise ToolError(
+            f"{registration_id!r} is no registration id",
+            "1 to 128 letters, digits and - . _ : with a letter or digit at both ends",
+            WRONG_USE,
+        )
+    return registration_id
+
+
+def new_key(kind: str = DEFAULT_KIND) -> PrivateKey:
+    """A fresh private key of one of KINDS. Raises ToolError for another kind."""
+    if kind not in KINDS:
+        raise ToolError(f"no key type {kind!r}", f"one of {', '.join(KINDS)}", WRONG_USE)
+    return KINDS[kind]()
+
+
+def key_der(key: PrivateKey) -> bytes:
+    """The private key as DER, PKCS #8, not encrypted: the form the board's TLS reads."""
+    return key.private_bytes(
+        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def csr_der(key: PrivateKey, registration_id: str) -> bytes:
+    """A PKCS #10 request in DER whose common name is the registration id, as DPS demands.
+
+    Raises ToolError for an id that is none, or is too long for a common name.
+    """
+    check_registration_id(registration_id)
+    if len(registration_id) > LONGEST_COMMON_NAME:
+        raise ToolError(
+            f"a registration id of {len(registration_id)} characters does not fit into a certificate",
+            f"a common name has at most {LONGEST_COMMON_NAME}; take a shorter id, or --no-csr",
+            WRONG_USE,
+        )
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, registration_id)])
+    # The digest as strong as the curve: what the issuing authority itself signs with.
+    strong = isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.key_size >= 384
+    digest = hashes.SHA384() if strong else hashes.SHA256()
+    request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, digest)
+    return request.public_bytes(serialization.Encoding.DER)
+
+
+def decode_key(key_b64: str, what: str = "key") -> bytes:
+    """The bytes of a symmetric key as the portal shows it, in base64. Raises ToolError that calls the key `what`."""
+    try:
+        key = base64.b64decode(key_b64.strip(), validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if not 16 <= len(key) <= 64:  # the service accepts 16 to 64 bytes and makes 64, formerly 32
+        raise ToolError(f"the {what} is not a key in base64", "copy it whole, with the = signs at its end", WRONG_USE)
+    return key
+
+
+def derive_device_key(group_key_b64: str, registration_id: str) -> str:
+    """The key of one device of an enrollment group: base64(HMAC-SHA256(group key, registration id)).
+
+    The rule is that of `az iot dps enrollment-group compute-device-key`. Raises ToolError.
+    """
+    key = decode_key(group_key_b64, "group key")
+    message = check_registration_id(registration_id).encode()
+    return base64.b64encode(hmac.digest(key, message, hashlib.sha256)).decode()
+
+
+def sas_token(resource: str, key_b64: str, expires: int, policy: str | None = None) -> str:
+    """A shared access signature for `resource` (not yet URL-encoded), valid until `expires` in Unix seconds.
+
+    Signed is the encoded resource, a line feed and the expiry; `policy` becomes skn. Raises ToolError for a bad key.
+    """
+    encoded = quote(resource, safe="")
+    signature = hmac.digest(decode_key(key_b64), f"{encoded}\n{expires}".encode(), hashlib.sha256)
+    token = f"SharedAccessSignature sr={encoded}&sig={quote(base64.b64encode(signature), safe='')}&se={expires}"
+    return f"{token}&skn={quote(policy, safe='')}" if policy else token
+
+
+def dps_token(id_scope: str, registration_id: str, key_b64: str, expires: int) -> str:
+    """The password of a device at DPS; `expires` in Unix seconds. Raises ToolError for a bad key."""
+    return sas_token(f"{id_scope}/registrations/{registration_id}", key_b64, expires, "registration")
+
+
+def hub_token(hub: str, device_id: str, key_b64: str, expires: int) -> str:
+    """The password of a device at its IoT Hub; `expires` in Unix seconds. Raises ToolError for a bad key."""
+    return sas_token(f"{hub}/devices/{device_id}", key_b64, expires)
