@@ -70,7 +70,6 @@ def run(
         timeout=timeout,
     )
     outcome = Outcome(done.stdout, done.returncode)
-    secrecy.note(folder)
     secrecy.assert_clean(done.stdout, "what the firmware printed")
     assert "Traceback" not in done.stdout, done.stdout
     return outcome
