@@ -46,7 +46,12 @@ class Outcome:
 
 
 def run(
-    runtime: str, folder: Path, *words: str, timeout: float = 60, heap: str = "", environment: dict[str, str] | None = None
+    runtime: str,
+    folder: Path,
+    *words: str,
+    timeout: float = 60,
+    heap: str = "",
+    environment: dict[str, str] | None = None,
 ) -> Outcome:
     """One run of once.py with this folder; AssertionError if it neither ends in time nor says how it went."""
     env = {**os.environ, **(environment or {}), "PYTHONDONTWRITEBYTECODE": "1"}

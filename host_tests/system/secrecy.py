@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
 from pathlib import Path
@@ -38,10 +39,8 @@ def _note_values(value: object, name: str = "") -> None:
     elif isinstance(value, str) and (name.endswith("key") or name.endswith("password")) and len(value) >= 8:
         _known.add(value)
         _known.add(quote(value, safe=""))
-        try:
+        with contextlib.suppress(ValueError):
             _known.update(forms(base64.b64decode(value, validate=True)))
-        except ValueError:
-            pass
 
 
 def _note_key(content: bytes) -> None:

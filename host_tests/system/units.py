@@ -21,7 +21,9 @@ def stored(unit: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in unit.glob("identity.*")}
 
 
-def make_unit(folder: Path, sim: Simulator, registration_id: str = "contoso-0001", kind: str | None = "ec-p384") -> Path:
+def make_unit(
+    folder: Path, sim: Simulator, registration_id: str = "contoso-0001", kind: str | None = "ec-p384"
+) -> Path:
     """A device folder as `esp-dps new --sim` makes it, with deadlines that a test can wait for."""
     info = sim.info
     plan = devices.Plan(
