@@ -29,13 +29,23 @@ def log(step, text=""):
     print("[%8.3f] %-12s %s" % (time.ticks_diff(time.ticks_ms(), _started) / 1000, step, text))
 
 
-def about():
+def start():
+    """Say what runs where. Start the watchdog: every wait feeds it, so it bites when the program hangs or has ended."""
     gc.collect()
-    return "esp-dps %s on %s, %d KB of heap free" % (
-        __version__,
-        config.get("board", sys.platform),
-        gc.mem_free() // 1024,
-    )
+    name = config.get("board", sys.platform)
+    log("start", "esp-dps %s on %s, %d KB of heap free" % (__version__, name, gc.mem_free() // 1024))
+    if config.get("watchdog"):
+        from machine import WDT
+
+        stream.idle = WDT(timeout=config["watchdog"] * 1000).feed
+
+
+def led(on):
+    """Light the LED, if the board has one."""
+    if config.get("led") is not None:
+        from machine import Pin
+
+        Pin(config["led"], Pin.OUT, value=config["led_on"] if on else 1 - config["led_on"])
 
 
 def start_network(timeout=30):

@@ -4,14 +4,15 @@ import board
 from aziot.device import Device
 from aziot.errors import AzureError
 
-log = board.log
-log("start", board.about())
-
+board.start()
 while True:
     try:
         board.start_network()
-        session = Device.load("/", log).connect()
+        device = Device.load("/", board.log)
+        session = device.connect()  # by the identity on flash, or through DPS
+        board.led(True)
         app.run(session)
     except AzureError as e:
-        log("error", str(e))
+        board.led(False)
+        board.log("error", str(e))
         board.wait_after(e)
