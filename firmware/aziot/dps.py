@@ -214,6 +214,8 @@ def register(identity, payload=None, timeout=120):
             if time.ticks_diff(end, time.ticks_ms()) < seconds * 1000:
                 raise AzureError("timeout", "dps.register", "%s, not assigned within %d s" % (outcome, timeout))
             pause(seconds)
+    except MemoryError as e:
+        raise stream.error(e)
     finally:
         mqtt.close()
 
