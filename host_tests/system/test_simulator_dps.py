@@ -399,6 +399,8 @@ def test_body_for_another_id(sim: Simulator) -> None:
 
 def test_operation_of_nobody_and_of_another_device(sim: Simulator) -> None:
     with dps_device(sim.info, "mine") as mine, dps_device(sim.info, "yours") as yours:
+        mine.register("mine")
+        assert mine.answer().status == 202
         yours.register("yours")
         operation = yours.answer().body["operationId"]
         for id in ("5.0.0", "", operation):

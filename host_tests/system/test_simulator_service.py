@@ -15,6 +15,7 @@ import struct
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -324,6 +325,15 @@ def test_events_as_lines_and_by_callback(tmp_path: Path) -> None:
         assert list(event)[:4] == ["time", "event", "connection", "device"]
     with pytest.raises(TimeoutError, match=r"dps\.connect"):
         sim.wait_event("hub.connect", timeout=0.01)
+
+
+def test_waiting_ends_with_the_event(sim: Simulator) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        begin = time.monotonic()
+        waiting = pool.submit(sim.wait_event, "dps.connect", 10.0, device="awaited")
+        with dps_device(sim.info, "awaited"):
+            assert waiting.result(10)["device"] == "awaited"
+    assert time.monotonic() - begin < 5
 
 
 def test_main_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
