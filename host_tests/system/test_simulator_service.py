@@ -310,6 +310,12 @@ def test_options_out_of_bounds(changes: dict[str, Any]) -> None:
         Options(**changes)
 
 
+def test_a_key_that_is_none_is_refused_and_not_shown(sim: Simulator) -> None:
+    with pytest.raises(ValueError, match="must be base64") as caught:
+        sim.add_individual("mistyped", "s3cret!")
+    assert "s3cret" not in str(caught.value)
+
+
 def test_events_as_lines_and_by_callback(tmp_path: Path) -> None:
     seen: list[dict[str, Any]] = []
     with serving(tmp_path, Options(retry_after=0), seen.append) as sim:
