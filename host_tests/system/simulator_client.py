@@ -212,18 +212,27 @@ def dps_device(
         device.close()
 
 
+def finish(device: PahoDevice, registration_id: str, csr: bytes | None = None) -> dict[str, Any]:
+    """Register, poll until it is over; the last answer's body."""
+    rid = device.register(registration_id, csr)
+    answer = device.answer()
+    assert answer.rid == rid
+    while answer.body.get("status") == "assigning":
+        rid = device.poll(answer.body["operationId"])
+        answer = device.answer()
+        assert answer.rid == rid
+    assert answer.status == 200
+    body: dict[str, Any] = answer.body
+    return body
+
+
 def provision(
     info: dict[str, Any], registration_id: str, folder: Path, device_key: str | None = None, key: Key | None = None
 ) -> tuple[dict[str, Any], Path]:
     """Registers with a CSR; returns the registrationState and a PEM of leaf and private key."""
     key = key or ec.generate_private_key(ec.SECP384R1())
     with dps_device(info, registration_id, device_key) as device:
-        device.register(registration_id, make_csr(registration_id, key))
-        answer = device.answer()
-        while answer.body["status"] == "assigning":
-            device.poll(answer.body["operationId"])
-            answer = device.answer()
-    state = answer.body["registrationState"]
+        state = finish(device, registration_id, make_csr(registration_id, key))["registrationState"]
     leaf = x509.load_der_x509_certificate(base64.b64decode(state["issuedCertificateChain"][0]))
     pem = save_key(folder / f"{registration_id}.pem", key)
     with pem.open("ab") as file:

@@ -15,6 +15,7 @@ import struct
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -309,6 +310,12 @@ def test_options_out_of_bounds(changes: dict[str, Any]) -> None:
         Options(**changes)
 
 
+def test_a_key_that_is_none_is_refused_and_not_shown(sim: Simulator) -> None:
+    with pytest.raises(ValueError, match="must be base64") as caught:
+        sim.add_individual("mistyped", "s3cret!")
+    assert "s3cret" not in str(caught.value)
+
+
 def test_events_as_lines_and_by_callback(tmp_path: Path) -> None:
     seen: list[dict[str, Any]] = []
     with serving(tmp_path, Options(retry_after=0), seen.append) as sim:
@@ -324,6 +331,15 @@ def test_events_as_lines_and_by_callback(tmp_path: Path) -> None:
         assert list(event)[:4] == ["time", "event", "connection", "device"]
     with pytest.raises(TimeoutError, match=r"dps\.connect"):
         sim.wait_event("hub.connect", timeout=0.01)
+
+
+def test_waiting_ends_with_the_event(sim: Simulator) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        begin = time.monotonic()
+        waiting = pool.submit(sim.wait_event, "dps.connect", 10.0, device="awaited")
+        with dps_device(sim.info, "awaited"):
+            assert waiting.result(10)["device"] == "awaited"
+    assert time.monotonic() - begin < 5
 
 
 def test_main_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:

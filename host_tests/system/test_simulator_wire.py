@@ -368,12 +368,13 @@ def test_nothing_leaks(tmp_path: Path) -> None:
 
 
 def test_reset_in_the_middle(sim: Simulator) -> None:
-    for number in range(5):
+    for _ in range(5):
+        start = len(sim.events)
         client = RawClient(sim.info)
         client.dps_connect(sim.info, "rude")
         client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.socket.close()
-        sim.wait_event("closed", after=len(sim.events) - 5)
+        sim.wait_event("closed", after=start)
     healthy(sim)
     assert not [event for event in sim.events if event["event"] == "fault"]
 

@@ -108,7 +108,7 @@ class DpsConnection:
             self._problem = error
         self._report("dps.connect", api_version=self._version)
 
-    def grant(self, topic_filter: str, granted: int) -> bool:
+    def grant(self, topic_filter: str) -> bool:
         return topic_filter == _RESPONSES + "#"
 
     def place(self, topic: str) -> str:

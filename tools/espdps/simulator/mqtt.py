@@ -79,8 +79,8 @@ class Service(Protocol):
     def accept(self, connection: int) -> None:
         """Judges the CONNECT; when this returns the device is online. Raises Refused."""
 
-    def grant(self, topic_filter: str, granted: int) -> bool:
-        """Whether the filter may be subscribed to, with ``granted`` others in force."""
+    def grant(self, topic_filter: str) -> bool:
+        """Whether the filter may be subscribed to."""
 
     def place(self, topic: str) -> str:
         """Where a message on this topic gets to. Raises Violation for a topic that the service does not take."""
@@ -195,8 +195,7 @@ class Session:
             raise Violation("a SUBSCRIBE without a filter, or with a QoS that is none")
         codes = []
         for topic_filter, qos in topics:
-            others = len(self._granted.keys() - {topic_filter})
-            if isinstance(action, Refuse) or not service.grant(topic_filter, others):
+            if isinstance(action, Refuse) or not service.grant(topic_filter):
                 codes.append(_SUBACK_FAILURE)
             else:
                 self._granted[topic_filter] = min(qos, 1)

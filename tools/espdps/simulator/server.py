@@ -60,7 +60,6 @@ class Simulator:
         self._dps = Dps(self._secrets["id_scope"], self._state, self._authority, self.options, self.log, self._troubles)
         self._hub = Hub(self._state, self._authority, self.log)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._context: SSL.Context | None = None
         self._links: set[TlsLink] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections = 0
@@ -72,11 +71,13 @@ class Simulator:
     async def start(self) -> None:
         """Listens, then writes ``sim.json``. Raises OSError when a port is taken."""
         self._loop = loop = asyncio.get_running_loop()
-        self._context = server_context(self._identity)
+        tls = server_context(self._identity)
         options = self.options
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(self.log.close)
-            server = await loop.create_server(self._accept, options.address, options.mqtt_port, backlog=1024)
+            server = await loop.create_server(
+                lambda: self._accept(tls), options.address, options.mqtt_port, backlog=1024
+            )
             stack.push_async_callback(self._hang_up)
             stack.callback(server.close)
             ntp, _ = await loop.create_datagram_endpoint(
@@ -111,12 +112,11 @@ class Simulator:
         """Ends every connection and closes every port; does nothing the second time."""
         await self._cleanup.aclose()
 
-    def _accept(self) -> TlsLink:
+    def _accept(self, tls: SSL.Context) -> TlsLink:
         self._connections += 1
-        assert self._context is not None
         link = TlsLink(
             self._connections,
-            self._context,
+            tls,
             self.log,
             self._troubles,
             self.options.connect_deadline,

@@ -38,7 +38,10 @@ def new_key() -> str:
 
 @dataclass
 class Enrollment:
-    """An enrollment by symmetric key, of one registration id or (``group``) of all whose key is derived from it."""
+    """An enrollment by symmetric key, of one registration id or (``group``) of all whose key is derived from it.
+
+    Raises ValueError for a key that is no base64.
+    """
 
     id: str
     group: bool
@@ -51,6 +54,13 @@ class Enrollment:
     etag: str = field(default_factory=new_etag)
     created: str = field(default_factory=timestamp)
     updated: str = field(default_factory=timestamp)
+
+    def __post_init__(self) -> None:
+        for key in (self.primary_key, self.secondary_key):
+            try:
+                base64.b64decode(key, validate=True)
+            except ValueError:
+                raise ValueError(f"enrollment {self.id}: a key must be base64") from None
 
     def device_keys(self, registration_id: str) -> list[str]:
         """The keys (base64), primary first, that a device of this enrollment may sign with."""
