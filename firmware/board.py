@@ -31,11 +31,15 @@ def log(step, text=""):
 
 def about():
     gc.collect()
-    return "esp-dps %s on %s, %d KB of heap free" % (__version__, config.get("board", sys.platform), gc.mem_free() // 1024)
+    return "esp-dps %s on %s, %d KB of heap free" % (
+        __version__,
+        config.get("board", sys.platform),
+        gc.mem_free() // 1024,
+    )
 
 
 def start_network(timeout=30):
-    """Join the Wi-Fi of /secrets.json, unless the board is joined already; AzureError "network" after timeout seconds."""
+    """Join the Wi-Fi of /secrets.json, if not done yet; AzureError "network" after timeout seconds."""
     if config.get("network") != "wifi":
         return
     import network
@@ -58,8 +62,8 @@ def start_network(timeout=30):
 
 
 def wait_after(error):
-    """Wait as long as the service asked, or longer with every failure in a row: 1 s to 1 min, or from 5 min to
-    an hour where only a person or another answer of the service can help. Half of it at random, so that a fleet spreads.
+    """Wait as long as the service asked, or longer with every failure in a row: 1 s to 1 min, or from 5 min to an
+    hour where only a person or another answer of the service can help. Half of it is random: a fleet spreads.
     """
     global _failures, _waited
     if time.ticks_diff(time.ticks_ms(), _waited) > 600000:

@@ -14,7 +14,10 @@ class Device:
 
     @staticmethod
     def load(root="/", log=None):
-        """The device whose files lie below root; log(step, text) hears of each step. AzureError "config" if they don't fit."""
+        """The device whose files lie below root (str ending in "/"); AzureError "config" if they don't fit.
+
+        log(step, text) hears of each step.
+        """
         identity = Identity(root, log)
         identity.log(
             "identity", "%s, %s%s" % (identity.registration_id, identity.auth, ", CSR" if identity.csr() else "")
@@ -67,7 +70,9 @@ class Device:
         if not chain:
             if csr:
                 # The Hub may still take the onboarding credential.
-                identity.log("error", "certificate no-certificate the enrollment has no credential policy, or ignored the CSR")
+                identity.log(
+                    "error", "certificate no-certificate the enrollment has no credential policy, or ignored the CSR"
+                )
             return store.save(identity.root, hub, device_id)
         del assignment
         gc.collect()

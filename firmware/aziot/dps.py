@@ -11,7 +11,10 @@ _ANSWERS = b"$dps/registrations/res/#"
 
 
 class Assignment:
-    """What DPS answered, in the service's own names; issued_certificate_chain: list of base64 DER (bytes-like or str), or None."""
+    """What DPS answered, in the service's own names.
+
+    issued_certificate_chain: list of base64 DER (str or bytes-like), or None.
+    """
 
     def __init__(self, state):
         try:
@@ -40,7 +43,10 @@ def status_topic(rid, operation_id):
 
 
 def request(registration_id, csr=None, payload=None, form=None):
-    """Body of a registration: csr is DER bytes, payload anything JSON can say, form the module of an older API or None."""
+    """Body of a registration (JSON str).
+
+    csr: DER bytes; payload: anything JSON can say; form: the module of an older API, or None.
+    """
     body = {"registrationId": registration_id}
     if csr:
         if form:
@@ -53,7 +59,10 @@ def request(registration_id, csr=None, payload=None, form=None):
 
 
 def parse_topic(topic):
-    """Topic of an answer (bytes) -> (status, rid, retry_after in seconds, 0 if none), or None if it is no such topic."""
+    """Topic of an answer (bytes) -> (status, rid, retry_after), or None if it is no such topic.
+
+    retry_after: seconds, 0 if there is none.
+    """
     try:
         parts = str(topic, "utf-8").split("/", 4)
         if parts[:3] != ["$dps", "registrations", "res"]:

@@ -87,7 +87,8 @@ class Identity:
         return self._token(hub_token, hub, device_id)
 
     def stream(self, step, issued=None):
-        """A Stream with this board's roots that proves who it is: by an issued certificate (path of a PEM), else as onboarding does."""
+        """A Stream with this board's roots. It proves who it is by an issued certificate (path of a PEM), else as in
+        onboarding."""
         from .stream import Stream
 
         root = self.root

@@ -24,7 +24,8 @@ def _pad(key, byte):
 
 
 def decode_key(key_b64):
-    """base64 str -> bytes; AzureError "key" if it is anything else (MicroPython's decoder skips what it does not know)."""
+    """base64 str -> bytes; AzureError "key" if it is anything else."""
+    # MicroPython's decoder skips what it does not know, so look both ways.
     try:
         key = a2b_base64(key_b64)
         if key and b2a_base64(key).strip() == key_b64.encode():

@@ -1,32 +1,36 @@
-"""What every system test may ask for: real MicroPython, 32 and 64 bits wide.
+"""What every system test may ask for, real MicroPython, and what it is held to: it prints no secret that it made.
 
 It must not skip: a machine on which no MicroPython can be had fails these tests, with the reason.
 """
 
 from __future__ import annotations
 
-import os
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
-
-
-def _interpreter(bits: int) -> Path:
-    given = os.environ.get(f"ESPDPS_MICROPYTHON_{bits}")
-    if given:
-        return Path(given)
-    from espdps.micropython import interpreter
-
-    return interpreter(bits)
+import secrecy
+from espdps.micropython import interpreter
 
 
 @pytest.fixture(scope="session")
 def micropython32() -> Path:
     """MicroPython with objects and heap blocks as on an ESP32."""
-    return _interpreter(32)
+    return interpreter(32)
 
 
 @pytest.fixture(scope="session")
 def micropython64() -> Path:
     """MicroPython as wide as the PC."""
-    return _interpreter(64)
+    return interpreter(64)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Generator[None, Any, pytest.TestReport]:
+    report: pytest.TestReport = yield
+    try:
+        secrecy.assert_clean("".join(content for _, content in report.sections), f"what {item.name} printed")
+    except AssertionError as e:
+        report.outcome, report.longrepr, report.sections = "failed", str(e), []
+    return report

@@ -11,6 +11,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import secrecy
+
 HERE = Path(__file__).resolve().parent
 FIRMWARE = HERE.parent.parent / "firmware"
 SHIMS = HERE.parent / "shims"
@@ -44,7 +46,12 @@ class Outcome:
 
 
 def run(
-    runtime: str, folder: Path, *words: str, timeout: float = 60, heap: str = "", environment: dict[str, str] | None = None
+    runtime: str,
+    folder: Path,
+    *words: str,
+    timeout: float = 60,
+    heap: str = "",
+    environment: dict[str, str] | None = None,
 ) -> Outcome:
     """One run of once.py with this folder; AssertionError if it neither ends in time nor says how it went."""
     env = {**os.environ, **(environment or {}), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -68,5 +75,6 @@ def run(
         timeout=timeout,
     )
     outcome = Outcome(done.stdout, done.returncode)
+    secrecy.assert_clean(done.stdout, "what the firmware printed")
     assert "Traceback" not in done.stdout, done.stdout
     return outcome

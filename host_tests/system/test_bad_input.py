@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator
 
 import pytest
 from espdps.simulator import Options, Simulator, Trouble, serving
@@ -188,9 +188,12 @@ PLACES = ("tls", "connect", "subscribe", "register", "poll", "hub.connect", "hub
 
 
 def step_at(place: str) -> str:
-    return {"tls": "dps.connect", "connect": "dps.connect", "hub.connect": "hub.connect", "hub.telemetry": "hub.send"}.get(
-        place, "dps.register"
-    )
+    return {
+        "tls": "dps.connect",
+        "connect": "dps.connect",
+        "hub.connect": "hub.connect",
+        "hub.telemetry": "hub.send",
+    }.get(place, "dps.register")
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -241,5 +244,3 @@ def test_nobody_listens(sim: Simulator, tmp_path: Path) -> None:
     port = sim.info["mqtt_port"]
     edit(unit / "device.json", dps_host="localhost", port=1)
     assert port != 1 and refused(BOARD, unit).code == "tcp"
-
-

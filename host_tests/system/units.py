@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import secrecy
+from espdps import devices, keys
 from espdps.simulator import Simulator
 
 
@@ -19,20 +21,23 @@ def stored(unit: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in unit.glob("identity.*")}
 
 
-def make_unit(tmp_path: Path, sim: Simulator, registration_id: str = "contoso-0001", kind="ec-p384") -> Path:
-    import base64, hashlib, hmac, shutil, sys
-    sys.path.insert(0, "/tmp/wt/tools/tools/espdps")
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography import x509
-    from cryptography.x509.oid import NameOID
-    from cryptography.hazmat.primitives import hashes, serialization as S
-    unit = tmp_path / registration_id
-    shutil.rmtree(unit, ignore_errors=True); unit.mkdir()
-    k=ec.generate_private_key(ec.SECP384R1())
-    csr=x509.CertificateSigningRequestBuilder().subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME,registration_id)])).sign(k,hashes.SHA384())
-    (unit/'device.key').write_bytes(k.private_bytes(S.Encoding.DER,S.PrivateFormat.PKCS8,S.NoEncryption())); (unit/'device.csr').write_bytes(csr.public_bytes(S.Encoding.DER))
-    i=sim.info; gk=base64.b64decode(i['groups'][0]['primary_key'])
-    (unit/'device.json').write_text(json.dumps({'registration_id':registration_id,'id_scope':i['id_scope'],'dps_host':i['host'],'port':i['mqtt_port'],'ntp':['pool.ntp.org'],'timeout':10}))
-    (unit/'secrets.json').write_text(json.dumps({'device_key':base64.b64encode(hmac.new(gk,registration_id.encode(),hashlib.sha256).digest()).decode()}))
-    shutil.copy(i['roots'],unit/'roots.pem')
+def make_unit(
+    folder: Path, sim: Simulator, registration_id: str = "contoso-0001", kind: str | None = "ec-p384"
+) -> Path:
+    """A device folder as `esp-dps new --sim` makes it, with deadlines that a test can wait for."""
+    info = sim.info
+    plan = devices.Plan(
+        registration_id=registration_id,
+        id_scope=info["id_scope"],
+        board="UNIX",
+        device_key=keys.derive_device_key(info["groups"][0]["primary_key"], registration_id),
+        roots=Path(info["roots"]).read_bytes(),
+        key_kind=kind,
+        dps_host=info["host"],
+        port=info["mqtt_port"],
+    )
+    unit = devices.create(plan, folder / "devices", force=True)
+    edit(unit / "device.json", timeout=10)
+    secrecy.note(unit)
+    secrecy.note(sim.directory)
     return unit

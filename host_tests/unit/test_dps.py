@@ -57,7 +57,14 @@ def test_topics_of_answers():
 
 
 def test_assigned():
-    state = answer(200, {"status": "assigned", "registrationState": dict(STATE, issuedCertificateChain=["QQ=="], payload={"x": 1}), "new": 1})
+    state = answer(
+        200,
+        {
+            "status": "assigned",
+            "registrationState": dict(STATE, issuedCertificateChain=["QQ=="], payload={"x": 1}),
+            "new": 1,
+        },
+    )
     a = dps.Assignment(state)
     assert (a.assigned_hub, a.device_id, a.substatus) == ("hub.azure-devices.net", "contoso-0001", "initialAssignment")
     assert [bytes(c, "utf-8") if isinstance(c, str) else bytes(c) for c in a.issued_certificate_chain] == [b"QQ=="]
@@ -69,15 +76,28 @@ def test_assigned():
 
 def test_the_chain_is_cut_out_of_the_answer_before_it_is_parsed():
     for chain in ([], ["QQ=="], ["QUJD" * 500, "REVG" * 300, "R0hJ"]):
-        for form in ('{"a":1,"issuedCertificateChain":%s,"b":[2]}', '{"issuedCertificateChain":%s}', '[[],{"issuedCertificateChain":%s}]'):
+        for form in (
+            '{"a":1,"issuedCertificateChain":%s,"b":[2]}',
+            '{"issuedCertificateChain":%s}',
+            '[[],{"issuedCertificateChain":%s}]',
+        ):
             text = form % json.dumps(chain)
             cut, rest = dps.cut_chain(text.encode())
             assert [bytes(c).decode() for c in cut] == chain
             assert json.loads(rest) == json.loads(form % "[]")
     # Anything less plain is left to the JSON parser.
-    for text in ("", "{}", '{"issuedCertificateChain":null}', '{"issuedCertificateChain": ["QQ=="]}', '{"issuedCertificateChain":["Q\\u002bQ="]}', '{"issuedCertificateChain":["QQ=="'):
+    for text in (
+        "",
+        "{}",
+        '{"issuedCertificateChain":null}',
+        '{"issuedCertificateChain": ["QQ=="]}',
+        '{"issuedCertificateChain":["Q\\u002bQ="]}',
+        '{"issuedCertificateChain":["QQ=="',
+    ):
         assert dps.cut_chain(text.encode()) == (None, text.encode())
-    body = json.dumps({"status": "assigned", "registrationState": dict(STATE, issuedCertificateChain=["Q+Q="])}).replace("+", "\\u002b")
+    body = json.dumps(
+        {"status": "assigned", "registrationState": dict(STATE, issuedCertificateChain=["Q+Q="])}
+    ).replace("+", "\\u002b")
     assert answer(200, body.encode())["issuedCertificateChain"] == ["Q+Q="]
 
 
@@ -100,7 +120,9 @@ def test_assigning_gives_the_operation():
 
 
 def test_refusals_keep_the_service_s_words():
-    e = raises(401002, answer, 401, {"errorCode": 401002, "trackingId": "t-1", "message": "Unauthorized", "timestampUtc": ""})
+    e = raises(
+        401002, answer, 401, {"errorCode": 401002, "trackingId": "t-1", "message": "Unauthorized", "timestampUtc": ""}
+    )
     assert (e.step, e.text, e.tracking_id, e.retriable) == ("dps.register", "Unauthorized", "t-1", False)
     e = raises(429001, answer, 429, {"errorCode": 429001, "message": "Throttled"}, 17)
     assert e.retriable and e.retry_after == 17
@@ -115,7 +137,12 @@ def test_every_class_of_refusal_with_and_without_a_body():
 
 
 def test_failed_and_disabled_come_with_status_200():
-    e = raises(400207, answer, 200, {"status": "failed", "registrationState": {"errorCode": 400207, "errorMessage": "Custom allocation failed"}})
+    e = raises(
+        400207,
+        answer,
+        200,
+        {"status": "failed", "registrationState": {"errorCode": 400207, "errorMessage": "Custom allocation failed"}},
+    )
     assert e.text == "Custom allocation failed" and not e.retriable
     for state in ({}, None, [], "x", {"errorCode": None}):
         e = raises("failed", answer, 200, {"status": "failed", "registrationState": state})
@@ -157,7 +184,10 @@ def test_the_older_api_s_names_and_form():
     lines = body["clientCertificateCsr"].split("\n")
     assert lines[0] == "-----BEGIN CERTIFICATE REQUEST-----" and lines[-2:] == ["-----END CERTIFICATE REQUEST-----", ""]
     assert a2b_base64("".join(lines[1:-2])) == csr and "csr" not in body
-    pem = "".join("-----BEGIN CERTIFICATE-----\n%s\n%s\n-----END CERTIFICATE-----\n" % (c[:64], c[64:]) for c in (vectors.P384_LEAF, vectors.ROOT))
+    pem = "".join(
+        "-----BEGIN CERTIFICATE-----\n%s\n%s\n-----END CERTIFICATE-----\n" % (c[:64], c[64:])
+        for c in (vectors.P384_LEAF, vectors.ROOT)
+    )
     state = dict(STATE, issuedClientCertificate=pem, trustBundle={"certificates": []})
     dps2021.read_chain(state)
     assert dps.Assignment(state).issued_certificate_chain == [vectors.P384_LEAF, vectors.ROOT]

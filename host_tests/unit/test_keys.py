@@ -36,7 +36,9 @@ def test_device_key_as_openssl_makes_it():
 def test_device_key_of_the_azure_cli_documentation():
     # Published with `az iot dps enrollment-group compute-device-key` and in Microsoft's symmetric-key guide.
     key = "8isrFI1sGsIlvvFSSFRiMfCNzv21fjbE/+ah/lSh3lF8e2YG1Te7w1KpZhJFFXJrqYKi9yegxkqIChbqOS9Egw=="
-    assert derive_device_key(key, "sn-007-888-abc-mac-a1-b2-c3-d4-e5-f6") == "Jsm0lyGpjaVYVP2g3FnmnmG9dI/9qU24wNoykUmermc="
+    assert (
+        derive_device_key(key, "sn-007-888-abc-mac-a1-b2-c3-d4-e5-f6") == "Jsm0lyGpjaVYVP2g3FnmnmG9dI/9qU24wNoykUmermc="
+    )
 
 
 def test_a_key_that_is_not_base64_is_refused_without_being_shown():

@@ -34,8 +34,19 @@ class Run:
         try:
             with Folder() as root, Peer(CONNACK + b"".join(says), config.pop("closes", False)) as peer:
                 for name, content in (
-                    ("device.json", dict({"registration_id": "contoso-0001", "id_scope": "0ne", "dps_host": "127.0.0.1",
-                                          "port": peer.port, "timeout": 0.3}, **config)),
+                    (
+                        "device.json",
+                        dict(
+                            {
+                                "registration_id": "contoso-0001",
+                                "id_scope": "0ne",
+                                "dps_host": "127.0.0.1",
+                                "port": peer.port,
+                                "timeout": 0.3,
+                            },
+                            **config,
+                        ),
+                    ),
                     ("secrets.json", {"device_key": vectors.DEVICE_KEY}),
                 ):
                     write(root + name, json.dumps(content))
@@ -58,19 +69,27 @@ def fails(code, *says, **config):
 def test_the_whole_dialogue_is_four_flights_of_these_bytes():
     real, clock.now = clock.now, lambda: 1900000000 - 3600
     try:
-        run = Run(SUBACK, message("202/?$rid=1&retry-after=3", ASSIGNING), message("200/?$rid=2", ASSIGNED), id_scope="0ne00C0FFEE")
+        run = Run(
+            SUBACK,
+            message("202/?$rid=1&retry-after=3", ASSIGNING),
+            message("200/?$rid=2", ASSIGNED),
+            id_scope="0ne00C0FFEE",
+        )
     finally:
         clock.now = real
     assert run.assignment.assigned_hub == "hub-1" and run.pauses == [3] and run.flights == 4
     assert run.said == ["dps.connect", "dps.register", "dps.assigning", "dps.assigned"]
     token = vectors.DPS_TOKEN.encode()
     assert run.sent == (
-        b"\x10" + bytes([97 + len(token) & 127 | 128, 97 + len(token) >> 7])
+        b"\x10"
+        + bytes([97 + len(token) & 127 | 128, 97 + len(token) >> 7])
         + b"\x00\x04MQTT\x04\xc2\x00\x00\x00\x0ccontoso-0001"
         + b"\x00\x450ne00C0FFEE/registrations/contoso-0001/api-version=2025-07-01-preview"
-        + bytes([len(token) >> 8, len(token) & 255]) + token
+        + bytes([len(token) >> 8, len(token) & 255])
+        + token
         + b"\x82\x1d\x00\x01\x00\x18$dps/registrations/res/#\x00"
-        + b"\x30\x52\x00\x2e$dps/registrations/PUT/iotdps-register/?$rid=1" + b'{"registrationId": "contoso-0001"}'
+        + b"\x30\x52\x00\x2e$dps/registrations/PUT/iotdps-register/?$rid=1"
+        + b'{"registrationId": "contoso-0001"}'
         + b"\x30\x4a\x00\x48$dps/registrations/GET/iotdps-get-operationstatus/?$rid=2&operationId=op"
     ), run.sent
 
@@ -96,15 +115,21 @@ def test_answers_with_qos_1_are_acknowledged():
 
 def test_answers_to_others_are_not_taken():
     for stranger in ("200/?$rid=7", "200/", "200/?retry-after=3", "401/?$rid=0", "garbage", ""):
-        run = Run(SUBACK, message(stranger, dict(ASSIGNED, registrationState=dict(STATE, deviceId="stranger"))),
-                  message("200/?$rid=1", ASSIGNED))
+        run = Run(
+            SUBACK,
+            message(stranger, dict(ASSIGNED, registrationState=dict(STATE, deviceId="stranger"))),
+            message("200/?$rid=1", ASSIGNED),
+        )
         assert run.assignment.device_id == "contoso-0001", stranger
 
 
 def test_a_late_answer_to_an_earlier_question_is_not_taken():
-    run = Run(SUBACK, message("202/?$rid=1&retry-after=3", ASSIGNING),
-              message("200/?$rid=1", dict(ASSIGNED, registrationState=dict(STATE, deviceId="late"))),
-              message("200/?$rid=2", ASSIGNED))
+    run = Run(
+        SUBACK,
+        message("202/?$rid=1&retry-after=3", ASSIGNING),
+        message("200/?$rid=1", dict(ASSIGNED, registrationState=dict(STATE, deviceId="late"))),
+        message("200/?$rid=2", ASSIGNED),
+    )
     assert run.assignment.device_id == "contoso-0001"
 
 
@@ -114,7 +139,11 @@ def test_an_answer_before_the_suback_is_kept():
 
 def test_refusals_stop_at_once():
     for status in (400, 401, 404, 405, 409, 412, 415):
-        e = fails(status * 1000 + 2, SUBACK, message("%d/?$rid=1" % status, {"errorCode": status * 1000 + 2, "message": "no", "trackingId": "t"}))
+        e = fails(
+            status * 1000 + 2,
+            SUBACK,
+            message("%d/?$rid=1" % status, {"errorCode": status * 1000 + 2, "message": "no", "trackingId": "t"}),
+        )
         assert (e.text, e.tracking_id, e.step) == ("no", "t", "dps.register")
         fails(status, SUBACK, message("%d/?$rid=1" % status, b"<html>"))
         fails(status, SUBACK, message("%d/?$rid=1" % status, b""))
@@ -122,26 +151,43 @@ def test_refusals_stop_at_once():
 
 def test_throttling_and_server_faults_are_waited_out():
     for status in (429, 500, 503):
-        run = Run(SUBACK, message("%d/?$rid=1&retry-after=11" % status, {"errorCode": status * 1000 + 1}),
-                  message("%d/?$rid=2" % status, b""), message("200/?$rid=3", ASSIGNED))
+        run = Run(
+            SUBACK,
+            message("%d/?$rid=1&retry-after=11" % status, {"errorCode": status * 1000 + 1}),
+            message("%d/?$rid=2" % status, b""),
+            message("200/?$rid=3", ASSIGNED),
+        )
         assert run.pauses[0] == 11 and 1.6 <= run.pauses[1] <= 2.4
         assert run.sent.count(b"iotdps-register") == 3
-    run = Run(SUBACK, message("202/?$rid=1&retry-after=3", ASSIGNING), message("503/?$rid=2&retry-after=5", b""),
-              message("200/?$rid=3", ASSIGNED))
+    run = Run(
+        SUBACK,
+        message("202/?$rid=1&retry-after=3", ASSIGNING),
+        message("503/?$rid=2&retry-after=5", b""),
+        message("200/?$rid=3", ASSIGNED),
+    )
     assert run.pauses == [3, 5] and run.sent.count(b"operationId=op") == 2
 
 
 def test_an_operation_that_vanishes_is_begun_again():
-    run = Run(SUBACK, message("202/?$rid=1&retry-after=3", ASSIGNING), message("404/?$rid=2", {"errorCode": 404203}),
-              message("202/?$rid=3&retry-after=3", dict(ASSIGNING, operationId="op2")), message("200/?$rid=4", ASSIGNED))
+    run = Run(
+        SUBACK,
+        message("202/?$rid=1&retry-after=3", ASSIGNING),
+        message("404/?$rid=2", {"errorCode": 404203}),
+        message("202/?$rid=3&retry-after=3", dict(ASSIGNING, operationId="op2")),
+        message("200/?$rid=4", ASSIGNED),
+    )
     assert run.sent.count(b"iotdps-register") == 2 and run.sent.count(b"operationId=op2") == 1
     fails(404203, SUBACK, message("404/?$rid=1", {"errorCode": 404203}))
 
 
 def test_final_states_that_come_with_200():
     fails("disabled", SUBACK, message("200/?$rid=1", {"status": "disabled"}))
-    fails(400207, SUBACK, message("202/?$rid=1", ASSIGNING),
-          message("200/?$rid=2", {"status": "failed", "registrationState": {"errorCode": 400207}}))
+    fails(
+        400207,
+        SUBACK,
+        message("202/?$rid=1", ASSIGNING),
+        message("200/?$rid=2", {"status": "failed", "registrationState": {"errorCode": 400207}}),
+    )
     fails("protocol", SUBACK, message("200/?$rid=1", {"status": "resting"}))
 
 

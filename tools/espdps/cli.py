@@ -301,7 +301,11 @@ def board(
 
 
 @app.command()
-def demo() -> None:
+def demo(
+    directory: Annotated[
+        Path | None, typer.Option("--dir", help="keep the simulator's, the device's and the board's files here")
+    ] = None,
+) -> None:
     """Show the whole way, with no board and no Azure.
 
     A blank virtual board is flashed, registered and connected with an issued certificate.
@@ -312,7 +316,7 @@ def demo() -> None:
     """
     from espdps import demo as demonstration
 
-    raise typer.Exit(demonstration.main())
+    raise typer.Exit(demonstration.main(directory))
 
 
 def _device_key(registration_id: str, group_file: Path | None, device_file: Path | None, info: dict[str, Any]) -> str:

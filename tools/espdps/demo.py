@@ -4,6 +4,7 @@ Nothing is staged: every line shown is what the board or the service said, and a
 from __future__ import annotations
 
 import base64
+import contextlib
 import secrets
 import tempfile
 import time
@@ -78,7 +79,10 @@ def line(console: Console, title: str, text: str, seconds: float | None = None, 
     """One step: its name, its duration, what it said, and why that matters."""
     duration = "" if seconds is None else f"{seconds * 1000:6.0f} ms"
     console.print(
-        Text(f"  {title:<19}", style="cyan") + Text(f"{duration:>9}  ", style="dim") + Text(text) + Text(f"  {note}" if note else "", style="dim"),
+        Text(f"  {title:<19}", style="cyan")
+        + Text(f"{duration:>9}  ", style="dim")
+        + Text(text)
+        + Text(f"  {note}" if note else "", style="dim"),
         soft_wrap=True,
     )
 
@@ -92,12 +96,17 @@ def timed(console: Console, title: str) -> Iterator[list[str]]:
     line(console, title, " ".join(words), time.monotonic() - begun)
 
 
-def main(console: Console | None = None) -> int:
-    """Run the demonstration in a folder of its own that is gone afterwards; 0 if all of it went as it should."""
-    console = console or Console(highlight=False)
-    with tempfile.TemporaryDirectory(prefix="esp-dps-demo-") as folder:
+def main(directory: Path | None = None) -> int:
+    """Run the demonstration; 0 if all of it went as it should.
+
+    `directory` keeps the simulator's, the device's and the board's files; without it they are gone afterwards.
+    """
+    console = Console(highlight=False)
+    with contextlib.ExitStack() as stack:
+        if directory is None:
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="esp-dps-demo-")))
         try:
-            _run(Path(folder), console)
+            _run(directory, console)
         except ToolError as error:
             console.print(Text(f"\nfailed: {error.message}", style="bold red"))
             if error.hint:
@@ -111,15 +120,28 @@ def _run(folder: Path, console: Console) -> None:
     console.print(Rule("esp-dps: from a blank board to telemetry with an issued certificate", style="dim"))
     with serving(folder / "sim", Options()) as sim:
         info = sim.info
-        line(console, "simulator", f"DPS and IoT Hub on {info['host']}:{info['mqtt_port']}, id scope {info['id_scope']}, MQTT 3.1.1 over TLS 1.2")
+        line(
+            console,
+            "simulator",
+            f"DPS and IoT Hub on {info['host']}:{info['mqtt_port']}, id scope {info['id_scope']}, TLS 1.2",
+        )
         profile = boards.load(BOARD)
         with timed(console, "device") as words:
             unit = _make_device(folder, info)
             words.append(f"{unit.registration_id}: EC P-384 key, CSR, device key derived from the group key")
         hosts = {f"{name}:123": ("127.0.0.1", info["ntp_port"]) for name in unit.config["ntp"]}
-        with VirtualBoard(folder / "board", interpreter(32), heap=profile.heap, profile_name=profile.name, epoch=profile.epoch, hosts=hosts) as board:
+        with VirtualBoard(
+            folder / "board",
+            interpreter(32),
+            heap=profile.heap,
+            profile_name=profile.name,
+            epoch=profile.epoch,
+            hosts=hosts,
+        ) as board:
             line(console, "board", f"real MicroPython, 32-bit, {profile.heap} heap, LittleFS, at {board.port}")
-            console.print(Rule("mpremote copies the firmware, each file verified by SHA-256, secrets last", style="dim"))
+            console.print(
+                Rule("mpremote copies the firmware, each file verified by SHA-256, secrets last", style="dim")
+            )
             first, flashed, size = _first_start(console, unit, board, sim)
             console.print(Rule("the plug is pulled and put in again: clock lost, flash kept", style="dim"))
             second = _second_start(console, board, sim)
@@ -157,7 +179,10 @@ def _first_start(console: Console, unit: devices.Device, board: VirtualBoard, si
 
     result = flash(unit, board.port, tell=tell, on_event=start.show, follow=PATIENCE)
     if not result.connected:
-        raise ToolError("the board did not get to its hub", f"it said {result.fault.step} {result.fault.code}" if result.fault else "")
+        raise ToolError(
+            "the board did not get to its hub",
+            f"it said {result.fault.step} {result.fault.code}" if result.fault else "",
+        )
     _telemetry(console, start, sim, 0)
     return start, len(result.copied), size[0]
 
@@ -175,7 +200,9 @@ def _second_start(console: Console, board: VirtualBoard, sim: Simulator) -> Star
     _telemetry(console, start, sim, before)
     events = [event["event"] for event in sim.events[before:]]
     if any(name.startswith("dps.") for name in events) or events.count("tls.open") != 1:
-        raise ToolError("the second start was not one handshake with the hub alone", f"the service saw {', '.join(events)}")
+        raise ToolError(
+            "the second start was not one handshake with the hub alone", f"the service saw {', '.join(events)}"
+        )
     return start
 
 
@@ -185,18 +212,25 @@ def _telemetry(console: Console, start: Start, sim: Simulator, after: int) -> No
         seen = sim.wait_event("hub.telemetry", timeout=PATIENCE, after=after)
     except TimeoutError:
         raise ToolError("no telemetry reached the hub", "the board said it was connected") from None
-    line(console, "the hub received", f"{seen['body']} from {seen['device']}, QoS {seen['qos']}, {', '.join(f'{k}={v}' for k, v in seen['properties'].items())}")
+    properties = ", ".join(f"{name}={value}" for name, value in seen["properties"].items())
+    line(console, "the hub received", f"{seen['body']} from {seen['device']}, QoS {seen['qos']}, {properties}")
 
 
-def _summary(console: Console, sim: Simulator, first: Start, second: Start, files: int, size: str, seconds: float) -> None:
+def _summary(
+    console: Console, sim: Simulator, first: Start, second: Start, files: int, size: str, seconds: float
+) -> None:
     events = sim.events
     dps = next(event for event in events if event["event"] == "closed" and event["connection"] == 1)
     certificate = next(event["certificate"] for event in events if event["event"] == "dps.assigned")
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_row("blank board to its hub", f"{first.seconds:.1f} s, 3 s of them as the service asked; 2 handshakes")
     table.add_row("next start", f"{second.seconds:.2f} s, 1 handshake, nothing asked of DPS")
-    table.add_row("registration", f"{dps['flights_in']} flights, {dps['bytes_in']:,} bytes out, {dps['bytes_out']:,} in")
-    table.add_row("certificate", f"{certificate['subject']}, until {certificate['not_after'][:16].replace('T', ' ')} UTC")
+    table.add_row(
+        "registration", f"{dps['flights_in']} flights, {dps['bytes_in']:,} bytes out, {dps['bytes_out']:,} in"
+    )
+    table.add_row(
+        "certificate", f"{certificate['subject']}, until {certificate['not_after'][:16].replace('T', ' ')} UTC"
+    )
     table.add_row("on the board", f"{size}, {files} files in all")
     table.add_row("all of this", f"{seconds:.0f} s")
     console.print(Panel(table, title="a real identity", border_style="green", expand=False))

@@ -4,7 +4,8 @@ It must never read ahead or wait on its own: the stream given as ssl= has the de
 
 import os
 import socket
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import paho.mqtt.client as paho
 

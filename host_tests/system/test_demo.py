@@ -1,0 +1,71 @@
+"""The main job with real parts: mpremote flashes real MicroPython, 32-bit, over TLS to the simulator."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import secrecy
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """One run of the command, its folder kept: the folder and what it printed."""
+    folder = tmp_path_factory.mktemp("demo")
+    done = subprocess.run(
+        [sys.executable, "-m", "espdps.cli", "demo", "--dir", str(folder)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+    )
+    secrecy.note(folder)
+    secrecy.assert_clean(done.stdout, "what the demo printed")
+    assert done.returncode == 0, done.stdout
+    return folder, done.stdout
+
+
+def test_every_step_is_shown_in_order(demo: tuple[Path, str]) -> None:
+    text = demo[1]
+    at = -1
+    for words in (
+        "load credential",
+        "clock",
+        "TLS to DPS",
+        "register",
+        "assigning",
+        "assigned",
+        "certificate issued",
+        "TLS to Hub",
+        "the hub received",
+        "the plug is pulled",
+        "load credential",
+        "clock",
+        "TLS to Hub",
+        "the hub received",
+        "a real identity",
+    ):
+        found = text.find(words, at + 1)
+        assert found > at, f"{words!r} missing in:\n{text}"
+        at = found
+
+
+def test_what_the_service_saw(demo: tuple[Path, str]) -> None:
+    events = [json.loads(line) for line in (demo[0] / "sim" / "events.jsonl").read_text().splitlines()]
+    names = [event["event"] for event in events]
+    # Two handshakes at the first start, one at the second, which asks nothing of DPS.
+    assert names.count("tls.open") == 3 and names.count("dps.connect") == 1 and names.count("hub.connect") == 2
+    assert all(event["auth"] == "x509" for event in events if event["event"] == "hub.connect")
+    registration = next(event for event in events if event["event"] == "closed" and event["connection"] == 1)
+    assert registration["flights_in"] <= 4 and registration["records_in"] <= 4
+    telemetry = [event for event in events if event["event"] == "hub.telemetry"]
+    assert len(telemetry) >= 2 and all(event["qos"] == 1 for event in telemetry)
+
+
+def test_the_events_hold_no_secret(demo: tuple[Path, str]) -> None:
+    secrecy.assert_clean((demo[0] / "sim" / "events.jsonl").read_text(), "the simulator's events")
+    assert secrecy.count() > 20
