@@ -186,7 +186,7 @@ def sas(
 def flash(
     device: Annotated[str, typer.Argument(help="Registration id, or path of a device folder.")],
     port: Port,
-    firmware: Annotated[Path, typer.Option(help="Folder of the firmware.")] = FIRMWARE,
+    firmware: Annotated[Path, typer.Option(help="Its folder.", show_default="firmware/ of the checkout")] = FIRMWARE,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to follow the board until it is connected.")] = 120,
     no_follow: Annotated[bool, typer.Option("--no-follow", help="Leave after the restart.")] = False,
     devices_folder: Devices = DEVICES,

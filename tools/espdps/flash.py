@@ -24,7 +24,7 @@ from mpremote.transport_serial import SerialTransport
 from espdps.console import Event, Fault
 from espdps.devices import Device
 from espdps.errors import ToolError
-from espdps.monitor import SPEED, Listener, open_port, port_error, restart
+from espdps.monitor import SPEED, TICK, Listener, open_port, port_error, restart
 from espdps.paths import FIRMWARE
 
 SOURCES = ("app.py", "board.py", "main.py")  # left as source: a user edits and reads them on the board
@@ -103,6 +103,7 @@ def flash(
         tell("board", _check_runtime(board, device))
         _copy(board, device, files, result, tell)
         board.exit_raw_repl()
+        board.serial.timeout = TICK  # from here on silence is something to notice, not to wait out
         restart(board.serial)
         tell("restarted", "")
         if follow is not None:

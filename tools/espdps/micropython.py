@@ -178,9 +178,11 @@ def _fault(program: Path, bits: int) -> str | None:
         ).stdout.split()
     except (OSError, subprocess.SubprocessError) as error:
         return str(getattr(error, "stderr", None) or error).strip()
-    name, major, minor, maxsize = said
-    if name != "micropython" or (int(major), int(minor)) < OLDEST:
-        return f"it is {name} {major}.{minor}, and 1.23 is the oldest that works"
+    if said[:1] != ["micropython"]:
+        return "it is no MicroPython"
+    major, minor, maxsize = said[1:]
+    if (int(major), int(minor)) < OLDEST:
+        return f"it is MicroPython {major}.{minor}, and 1.23 is the oldest that works"
     width = 64 if int(maxsize) > 1 << 32 else 32
     return None if width == bits else f"it has {width} bits"
 

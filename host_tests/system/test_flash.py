@@ -1,0 +1,332 @@
+"""Flashing, with unmodified mpremote, onto real MicroPython: what is on the board then, what is said when it fails.
+The firmware here is a stand-in of a few lines; the real one is flashed by the demo."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from espdps import devices, flash, roots
+from espdps.console import Event
+from espdps.errors import ToolError
+from espdps.monitor import monitor
+from espdps.paths import ROOT
+from espdps.virtual_board import VirtualBoard
+
+KEY = base64.b64encode(bytes(range(64))).decode()
+PASSWORD = "correct horse battery"
+PLAN = devices.Plan(
+    registration_id="dev-1", id_scope="0ne00ABCDEF", board="ESP32_GENERIC", device_key=KEY, roots=roots.azure_roots(),
+    wifi_ssid="Greenhouse", wifi_password=PASSWORD,
+)  # fmt: skip
+READY = "print('[   0.100] hub.ready    dev-1 on a hub')\n"
+NO_TIME = "print('[   0.100] error        clock ntp no answer')\nprint('[   0.100] wait         2 s')\n"
+REFUSED = "print('[   0.100] error        dps.register 401000 tracking x no')\nprint('[   0.100] wait         2 s')\n"
+STARTS = "from aziot import one\nprint('[   0.001] start        %s' % one.NAME)\n"
+
+
+@dataclass
+class Bench:
+    """A blank virtual board, a stand-in firmware, a device; `said` is all that flashing told."""
+
+    board: VirtualBoard
+    firmware: Path
+    device: devices.Device
+    said: list[tuple[str, str]] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+
+    def flash(self, **settings: object) -> flash.Flashed:
+        self.said.clear()
+        self.events.clear()
+        return flash.flash(
+            self.device, self.board.port, firmware=self.firmware,
+            tell=lambda step, text: self.said.append((step, text)), on_event=self.events.append, **settings,  # type: ignore[arg-type]
+        )  # fmt: skip
+
+    def main(self, text: str) -> None:
+        (self.firmware / "main.py").write_text(text)
+
+    def mpremote(self, *words: str) -> str:
+        """What mpremote itself says, as the judge of what is on the board; without a soft reset, as it is."""
+        command = [sys.executable, "-m", "mpremote", "connect", self.board.port, "resume", *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+@pytest.fixture
+def bench(tmp_path: Path, micropython32: Path) -> Iterator[Bench]:
+    firmware = tmp_path / "firmware"
+    (firmware / "aziot").mkdir(parents=True)
+    (firmware / "aziot" / "__init__.py").write_text("")
+    (firmware / "aziot" / "one.py").write_text("# a comment\nNAME = 'one'\n")
+    for name in ("app.py", "board.py"):
+        (firmware / name).write_text(f"# {name}\n")
+    (firmware / "main.py").write_text(STARTS + READY)
+    device = devices.load(devices.create(PLAN, tmp_path / "devices"))
+    with VirtualBoard(tmp_path / "board", micropython32, flash_size=256 * 1024) as board:
+        yield Bench(board, firmware, device)
+
+
+def test_a_blank_board_gets_everything_with_secrets_last(bench: Bench) -> None:
+    done = bench.flash()
+    assert done.connected and done.fault is None and not done.same
+    assert done.copied == [
+        "/lib/aziot/__init__.mpy", "/lib/aziot/one.mpy", "/board.json", "/app.py", "/board.py", "/main.py",
+        "/roots.pem", "/device.json", "/device.csr", "/device.key", "/secrets.json",
+    ]  # fmt: skip
+    assert [event.step for event in bench.events if event.step] == ["start", "hub.ready"]
+    for name in ("roots.pem", "device.json", "device.csr", "device.key", "secrets.json"):
+        expected = hashlib.sha256((bench.device.folder / name).read_bytes()).hexdigest()
+        assert expected in bench.mpremote("fs", "sha256sum", f":/{name}")
+    profile = {"board": "ESP32_GENERIC", "network": "wifi", "led": 2, "led_on": 1, "watchdog": 120}
+    assert json.loads(bench.mpremote("fs", "cat", ":/board.json")) == profile
+    assert "manifest.json" not in bench.mpremote("fs", "ls", ":/")
+
+
+def test_only_what_differs_is_copied(bench: Bench) -> None:
+    first = bench.flash()
+    second = bench.flash()
+    assert second.connected and not second.copied and second.same == first.copied
+    (bench.firmware / "aziot" / "one.py").write_text("NAME = 'two'\n")
+    third = bench.flash()
+    assert third.copied == ["/lib/aziot/one.mpy"]
+    assert "two" in bench.events[-2].text
+
+
+def test_modules_are_compiled_without_the_path_of_this_machine(bench: Bench) -> None:
+    (compiled,) = [
+        content for name, content in flash.compile_library(bench.firmware, ("-O2",)).items() if "one" in name
+    ]
+    assert compiled[0:2] == b"M\x06" and b"one.py" in compiled
+    assert str(bench.firmware).encode() not in compiled
+
+
+def test_old_modules_go_and_the_users_files_stay(bench: Bench) -> None:
+    bench.flash()
+    bench.mpremote(
+        "exec", "for n in ('/lib/aziot/one.py', '/lib/aziot/gone.mpy', '/lib/own.py', '/data'): open(n, 'w').close()"
+    )
+    done = bench.flash()
+    assert done.connected and sorted(done.removed) == ["/lib/aziot/gone.mpy", "/lib/aziot/one.py"]
+    assert "own.py" in bench.mpremote("fs", "ls", ":/lib") and "data" in bench.mpremote("fs", "ls", ":/")
+
+
+def test_an_issued_identity_stays_with_its_owner_only(bench: Bench, tmp_path: Path) -> None:
+    bench.flash()
+    store = "for n in ('/identity.a', '/identity.b'): open(n, 'w').close()"
+    bench.mpremote("exec", store)
+    (bench.firmware / "main.py").write_text(STARTS + READY + "# newer\n")
+    assert bench.flash().removed == []
+    assert "identity.a" in bench.mpremote("fs", "ls", ":/")
+    bench.device = devices.load(devices.create(replace(PLAN, registration_id="dev-2"), tmp_path / "devices"))
+    assert bench.flash().removed == ["/identity.a", "/identity.b"]
+    bench.mpremote("exec", store)
+    bench.device = devices.load(
+        devices.create(replace(PLAN, registration_id="dev-2"), tmp_path / "devices", force=True)
+    )
+    assert bench.flash().removed == ["/identity.a", "/identity.b"], "the same name with a new private key"
+
+
+def test_a_device_without_a_key_takes_the_old_one_away(bench: Bench, tmp_path: Path) -> None:
+    bench.flash()
+    bench.device = devices.load(devices.create(replace(PLAN, key_kind=None), tmp_path / "devices", force=True))
+    assert sorted(bench.flash().removed) == ["/device.csr", "/device.key"]
+    assert "device.key" not in bench.mpremote("fs", "ls", ":/")
+
+
+def test_a_program_that_runs_is_stopped(bench: Bench) -> None:
+    bench.main("import time\nwhile True:\n    print('busy')\n    time.sleep(0.01)\n")
+    bench.flash(follow=None)
+    bench.main(STARTS + READY)
+    assert bench.flash().connected
+
+
+@pytest.mark.parametrize(
+    ("main", "connected", "code"),
+    [
+        (NO_TIME, False, "ntp"),
+        (REFUSED, False, "401000"),
+        ("print('[   0.100] error        hub.connect connack-5')\n" + READY, True, None),
+    ],
+)
+def test_what_the_board_says_is_the_result(bench: Bench, main: str, connected: bool, code: str | None) -> None:
+    bench.main(main + "import time\ntime.sleep(60)\n")
+    done = bench.flash()
+    assert done.connected is connected
+    assert (done.fault.code if done.fault else None) == code
+
+
+def test_a_program_that_ends_or_stays_silent_is_said_so(bench: Bench) -> None:
+    bench.main("raise ValueError('oh')\n")
+    with pytest.raises(ToolError, match="ended before it was connected"):
+        bench.flash()
+    assert "ValueError: oh" in [event.text for event in bench.events]
+    bench.main("import time\ntime.sleep(60)\n")
+    with pytest.raises(ToolError, match="not connected within 1 s"):
+        bench.flash(follow=1)
+
+
+def test_a_full_filesystem_is_said_so(bench: Bench) -> None:
+    (bench.firmware / "app.py").write_text("#" * 300_000)
+    with pytest.raises(ToolError, match="filesystem is full; /app.py did not fit") as caught:
+        bench.flash()
+    assert "mpremote fs rm" in caught.value.hint
+    assert "secrets.json" not in bench.mpremote("fs", "ls", ":/")
+
+
+def test_firmware_that_does_not_compile_is_named(bench: Bench) -> None:
+    (bench.firmware / "aziot" / "one.py").write_text("x = = 1\n")
+    with pytest.raises(ToolError, match=r"one.py does not compile: SyntaxError") as caught:
+        bench.flash()
+    assert "line 1" in caught.value.hint
+    with pytest.raises(ToolError, match="holds no firmware"):
+        flash.compile_library(bench.firmware / "aziot", ())
+
+
+@pytest.mark.parametrize(
+    ("about", "says"),
+    [
+        ("circuitpython 9.2 6 Espressif x", "runs circuitpython, not micropython"),
+        ("micropython 1.22 6 esp32 ESP32", "MicroPython 1.22, which is too old"),
+        ("micropython 1.30 7 esp32 ESP32", "reads .mpy version 7"),
+        ("micropython 1.25 6 esp32 ESP32C3", "has an ESP32C3, and the device was made for ESP32_GENERIC"),
+    ],
+)
+def test_a_board_that_cannot_run_it_is_left_alone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, about: str, says: str
+) -> None:
+    monkeypatch.setattr(flash, "_ABOUT", f"print({about!r})")
+    with pytest.raises(ToolError, match=says):
+        bench.flash()
+    monkeypatch.undo()
+    assert "lib" not in bench.mpremote("fs", "ls", ":/")
+
+
+def test_a_copy_that_arrives_damaged_is_noticed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = flash.SerialTransport.fs_writefile
+
+    def damaged(self: object, name: str, data: bytes) -> None:
+        real(self, name, data[:-1] + b"?" if name == "/roots.pem" else data)
+
+    monkeypatch.setattr(flash.SerialTransport, "fs_writefile", damaged)
+    with pytest.raises(ToolError, match="/roots.pem arrived damaged"):
+        bench.flash()
+
+
+def test_a_board_that_is_unplugged_meanwhile(bench: Bench) -> None:
+    def unplug(step: str, text: str) -> None:
+        if text.startswith("/app.py"):
+            bench.board.stop()
+
+    with pytest.raises(ToolError, match="went away|stopped answering"):
+        flash.flash(bench.device, bench.board.port, firmware=bench.firmware, tell=unplug)
+
+
+def test_a_port_in_use_is_said_so(bench: Bench) -> None:
+    with contextlib.closing(flash.open_port(bench.board.port)), pytest.raises(ToolError, match="in use by another"):
+        bench.flash()
+
+
+def test_a_port_without_micropython_is_said_so(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flash, "REPL_SECONDS", 0.2)
+    bench.board.kill()
+    enter = flash.SerialTransport.enter_raw_repl
+    monkeypatch.setattr(flash.SerialTransport, "enter_raw_repl", lambda self: enter(self, timeout_overall=0.5))
+    with pytest.raises(ToolError, match="no MicroPython prompt on"):
+        bench.flash()
+    with pytest.raises(ToolError, match="cannot be used"):
+        flash.flash(bench.device, "/dev/null", firmware=bench.firmware)
+
+
+def command(bench: Bench, *words: str) -> list[str]:
+    return [sys.executable, "-m", "espdps.cli", *words, "--port", bench.board.port]
+
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "tools"), "COLUMNS": "120"}
+
+
+@pytest.mark.parametrize(("main", "code"), [(READY, 0), (NO_TIME, 1), (REFUSED, 3)])
+def test_the_commands_exit_code_and_what_it_says(bench: Bench, main: str, code: int) -> None:
+    bench.main(main)
+    words = command(bench, "flash", str(bench.device.folder), "--firmware", str(bench.firmware))
+    done = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert ("connected\n" in done.stdout) is (code == 0)
+    if code:
+        assert "not connected" in done.stderr and "What to do:" in done.stdout
+    key = (bench.device.folder / "device.key").read_bytes()
+    for secret in (KEY, PASSWORD, base64.b64encode(key).decode(), key.hex(), repr(key)[2:-1]):
+        assert secret not in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_flash_for_a_script(bench: Bench) -> None:
+    words = command(bench, "flash", str(bench.device.folder), "--firmware", str(bench.firmware), "--json")
+    done = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=True)
+    *events, result = [json.loads(line) for line in done.stdout.splitlines()]
+    assert result["connected"] and "/secrets.json" in result["copied"]
+    assert [event["step"] for event in events if event["step"]] == ["start", "hub.ready"]
+
+
+def test_monitor_explains_and_leaves_the_program_running(bench: Bench) -> None:
+    bench.main("print('[   0.100] error        clock ntp no answer')\nimport time\nwhile True:\n    time.sleep(0.1)\n")
+    bench.flash(follow=None)
+    words = command(bench, "monitor", "--reset")
+    with subprocess.Popen(words, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout
+        killer = threading.Timer(30, running.kill)  # a deadline for the loop below
+        killer.start()
+        try:
+            seen = ""
+            while "What to do:" not in seen:
+                line = running.stdout.readline()
+                assert line, f"ended after {seen!r}"
+                seen += line
+            running.send_signal(signal.SIGINT)
+            assert running.wait(20) == 0
+        finally:
+            killer.cancel()
+            running.kill()
+        assert "clock ntp no answer" in seen and "No time server answered." in seen
+        assert running.stderr and running.stderr.read() == ""
+    events: list[Event] = []
+    monitor(bench.board.port, events.append, seconds=0.5)
+    assert events == [], "the program still runs: no prompt, no traceback"
+
+
+def test_monitor_says_when_no_program_runs(bench: Bench) -> None:
+    bench.main("print('over')\n")
+    bench.flash(follow=None)
+    events: list[Event] = []
+
+    def tell(event: Event) -> None:
+        events.append(event)
+        if "no program is running" in event.text:
+            raise KeyboardInterrupt  # what ends a monitor
+
+    monitor(bench.board.port, tell, reset=True, seconds=20)
+    assert "over" in [event.text for event in events]
+    assert events[-1].text == "(at its prompt: no program is running)"
+
+
+def test_nothing_is_left_running(bench: Bench) -> None:
+    before = threading.active_count()
+    bench.flash()
+    begun = time.monotonic()
+    while threading.active_count() > before and time.monotonic() < begun + 5:
+        time.sleep(0.05)
+    assert threading.active_count() == before
+    with contextlib.closing(flash.open_port(bench.board.port)):
+        pass  # the port is free again

@@ -1,0 +1,119 @@
+"""The console's lines read and shown, and every code explained."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from espdps.console import LONGEST_LINE, Event, Fault, Lines, parse, show
+from espdps.explain import codes, explain
+
+WORDS = """
+    clock ntp dns tcp tls-root tls-name tls-date tls-alert tls memory timeout closed protocol connack-1
+    connack-2 connack-3 connack-4 connack-5 suback failed disabled no-certificate cert-key cert-name cert-date
+    cert-form config key csr too-big network store
+""".split()
+NUMBERS = """
+    400004 400012 400207 400208 400209 401000 401002 404201 404202 404203 409203 429001 400006 400037 400040
+    403010 404001 409004 409005 412001 429002 500001 503001 400 401 404 405 409 412 415 429 500
+""".split()
+
+
+REFUSALS = {"suback", "failed", "disabled", "no-certificate"}  # and numbers, and connack
+
+
+@pytest.mark.parametrize("code", WORDS + NUMBERS)
+def test_every_code_is_explained(code: str) -> None:
+    explanation = explain(code, "dps.register")
+    assert code in codes()
+    assert explanation.meaning.endswith(".") and explanation.remedy and all(explanation.causes)
+    assert explanation.refused == (code.isdigit() or code.startswith("connack") or code in REFUSALS)
+
+
+def test_a_number_may_come_as_a_number() -> None:
+    assert explain(401000) == explain("401000", "dps.register")
+
+
+def test_the_step_makes_a_difference() -> None:
+    assert "DPS" in explain("connack-5", "dps.connect").meaning
+    assert "Hub" in explain("connack-5", "hub.connect").meaning
+    assert explain("closed", "hub.poll") != explain("closed", "dps.register")
+
+
+def test_an_unknown_code_is_no_error() -> None:
+    assert explain(401999) == explain("401")
+    assert "418001" in explain(418001).meaning and explain(418001).refused
+    assert "frobbed" in explain("frobbed").meaning and not explain("frobbed").refused
+    assert "4010001" in explain("4010001").meaning and not explain("4010001").refused
+
+
+@pytest.mark.parametrize(
+    ("line", "event"),
+    [
+        ("[   1.234] dps.register  with a CSR", Event("with a CSR", "dps.register", 1.234)),
+        ("[  12.000] app", Event("", "app", 12.0)),
+        ("[12345.678] hub.sent     message 1", Event("message 1", "hub.sent", 12345.678)),
+        ("Traceback (most recent call last):", Event("Traceback (most recent call last):")),
+        ("[1.2] x y", Event("[1.2] x y")),
+    ],
+)
+def test_lines_are_parsed(line: str, event: Event) -> None:
+    assert parse(line) == event
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("dps.register 401002 tracking 12-ab No, no", ("dps.register", "401002", "12-ab", "No, no")),
+        ("clock ntp no answer from a, b", ("clock", "ntp", "", "no answer from a, b")),
+        ("hub.connect connack-5", ("hub.connect", "connack-5", "", "")),
+        ("dps.register 500001 tracking 9", ("dps.register", "500001", "9", "")),
+    ],
+)
+def test_errors_are_parsed(text: str, fault: tuple[str, str, str, str]) -> None:
+    assert parse(f"[   2.500] error        {text}") == Event(text, "error", 2.5, Fault(*fault))
+
+
+def test_bytes_are_cut_into_lines_wherever_they_are_split() -> None:
+    sent = "[   0.001] start        ä\r\nsecond\r\n>>> ".encode()
+    for cut in range(len(sent)):
+        lines = Lines()
+        assert lines.feed(sent[:cut]) + lines.feed(sent[cut:]) == ["[   0.001] start        ä", "second"]
+        assert lines.at_prompt
+
+
+def test_a_line_without_end_is_cut() -> None:
+    assert len(Lines().feed(b"x" * (LONGEST_LINE + 1))) == 1
+
+
+def test_bytes_that_are_no_text_do_not_stop_it() -> None:
+    assert Lines().feed(b"\xff\xfe\n") == ["\ufffd\ufffd"]
+
+
+def shown(event: Event) -> str:
+    out = io.StringIO()
+    show(event, Console(file=out, width=100, highlight=False, markup=False, force_terminal=False))
+    return out.getvalue()
+
+
+def test_an_error_is_shown_with_cause_and_remedy() -> None:
+    text = shown(parse("[   2.500] error        dps.register 401000 tracking abc Unauthorized"))
+    assert "401000 tracking abc Unauthorized" in text
+    explanation = explain("401000")
+    for part in (explanation.meaning, explanation.causes[0], explanation.remedy[:40]):
+        assert part in text
+
+
+def test_what_a_board_prints_cannot_steer_the_terminal() -> None:
+    (line,) = Lines().feed(b"[   0.001] app \x1b[2J\x1b]0;x\x07[red]\x9b1mtext[/red]\r\n")
+    text = shown(parse(line))
+    assert not set("\x1b\x07\x9b\x08") & set(text)
+    assert "[red]" in text and "[/red]" in text
+
+
+def test_events_go_to_json_with_their_explanation() -> None:
+    table = parse("[   2.500] error        clock ntp no answer").as_json()
+    assert table["fault"]["code"] == "ntp" and table["fault"]["explanation"]["remedy"]
+    assert parse("[   2.500] start x").as_json()["fault"] is None

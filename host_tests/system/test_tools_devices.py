@@ -1,0 +1,205 @@
+"""Device folders: what is in them, who may read them, and that none is ever half there or lost."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from espdps import devices, keys, roots
+from espdps.errors import ToolError
+
+KEY = base64.b64encode(bytes(range(64))).decode()
+ROOTS = roots.azure_roots()
+PLAN = devices.Plan(
+    registration_id="greenhouse-1", id_scope="0ne00ABCDEF", board="ESP32_GENERIC_C3", device_key=KEY, roots=ROOTS
+)
+
+
+def listing(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_folder_holds_what_a_board_needs(tmp_path: Path) -> None:
+    folder = devices.create(replace(PLAN, wifi_ssid="Greenhouse", wifi_password="12345678"), tmp_path)
+    assert folder == tmp_path / "greenhouse-1"
+    files = listing(folder)
+    assert files.keys() == {"device.json", "secrets.json", "device.key", "device.csr", "roots.pem", "manifest.json"}
+    config = json.loads(files["device.json"])
+    assert config.pop("ntp")[0] == "pool.ntp.org"
+    assert config == {
+        "registration_id": "greenhouse-1",
+        "id_scope": "0ne00ABCDEF",
+        "dps_host": "global.azure-devices-provisioning.net",
+        "port": 8883,
+        "dps_api": "2025-07-01-preview",
+        "hub_api": "2021-04-12",
+        "auth": "symmetric-key",
+    }
+    wifi = {"wifi_ssid": "Greenhouse", "wifi_password": "12345678"}
+    assert json.loads(files["secrets.json"]) == {"device_key": KEY} | wifi
+    manifest = json.loads(files["manifest.json"])
+    assert manifest["csr_sha256"] == hashlib.sha256(files["device.csr"]).hexdigest()
+    assert (manifest["board"], manifest["key_type"]) == ("ESP32_GENERIC_C3", "ec-p384")
+    public = [
+        subprocess.run(["openssl", *words], capture_output=True, check=True, timeout=30).stdout
+        for words in (
+            ("pkey", "-inform", "DER", "-in", str(folder / "device.key"), "-pubout"),
+            ("req", "-inform", "DER", "-in", str(folder / "device.csr"), "-noout", "-pubkey"),
+        )
+    ]
+    assert public[0] == public[1]
+
+
+def test_only_the_owner_may_look(tmp_path: Path) -> None:
+    folder = devices.create(PLAN, tmp_path / "devices")
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert folder.parent.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+
+
+def test_secrets_are_in_the_secret_files_only(tmp_path: Path) -> None:
+    folder = devices.create(replace(PLAN, wifi_ssid="Greenhouse", wifi_password="12345678"), tmp_path)
+    for name in ("device.json", "manifest.json", "roots.pem", "device.csr"):
+        assert KEY.encode() not in (folder / name).read_bytes()
+        assert b"12345678" not in (folder / name).read_bytes()
+    assert KEY not in repr(PLAN)
+    assert "12345678" not in repr(replace(PLAN, wifi_password="12345678"))
+
+
+def test_nothing_is_overwritten_unless_forced(tmp_path: Path) -> None:
+    before = listing(devices.create(PLAN, tmp_path))
+    with pytest.raises(ToolError, match="is there already") as caught:
+        devices.create(PLAN, tmp_path)
+    assert "--force" in caught.value.hint
+    assert listing(tmp_path / "greenhouse-1") == before
+    after = listing(devices.create(PLAN, tmp_path, force=True))
+    assert after.keys() == before.keys()
+    assert after["device.key"] != before["device.key"]
+    assert [path.name for path in tmp_path.iterdir()] == ["greenhouse-1"]
+
+
+def test_ids_that_differ_in_case_are_one_device(tmp_path: Path) -> None:
+    devices.create(PLAN, tmp_path)
+    with pytest.raises(ToolError, match="is there already"):
+        devices.create(replace(PLAN, registration_id="GreenHouse-1"), tmp_path, force=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["greenhouse-1"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"registration_id": "../x"},
+        {"id_scope": "0ne 00"},
+        {"board": "ESP99"},
+        {"device_key": "short"},
+        {"key_kind": "dsa"},
+        {"port": 0},
+        {"wifi_ssid": ""},
+        {"wifi_ssid": "x" * 33},
+        {"wifi_ssid": "x", "wifi_password": "short"},
+        {"registration_id": "a" * 65},
+    ],
+)
+def test_a_wrong_plan_leaves_nothing_behind(tmp_path: Path, change: dict[str, object]) -> None:
+    with pytest.raises(ToolError):
+        devices.create(replace(PLAN, **change), tmp_path / "devices")  # type: ignore[arg-type]
+    assert list(tmp_path.rglob("*")) == []
+
+
+def test_an_interrupted_creation_keeps_the_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = listing(devices.create(PLAN, tmp_path))
+    real = Path.rename
+
+    def rename(self: Path, target: Path) -> Path:
+        if self.name.startswith(".new-"):
+            raise OSError(5, "Input/output error")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(OSError, match="Input/output"):
+        devices.create(PLAN, tmp_path, force=True)
+    assert listing(tmp_path) == {f"greenhouse-1/{name}": content for name, content in before.items()}
+
+
+def test_without_a_csr_there_is_no_private_key(tmp_path: Path) -> None:
+    folder = devices.create(replace(PLAN, key_kind=None, registration_id="a" * 100), tmp_path)
+    assert not {"device.key", "device.csr"} & listing(folder).keys()
+    assert json.loads((folder / "manifest.json").read_bytes())["csr_sha256"] is None
+
+
+def test_a_folder_is_found_by_name_and_by_path(tmp_path: Path) -> None:
+    folder = devices.create(PLAN, tmp_path)
+    assert devices.find("greenhouse-1", tmp_path) == devices.find(str(folder), tmp_path / "none") == folder
+    device = devices.load(folder)
+    assert (device.registration_id, device.profile.name) == ("greenhouse-1", "ESP32_GENERIC_C3")
+    assert devices.device_key(folder) == KEY
+    with pytest.raises(ToolError, match="no device 'other'"):
+        devices.find("other", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("device.json", b"{", "device.json is not a JSON object"),
+        ("device.json", b"{}", "device.json: 'registration_id' is missing"),
+        ("manifest.json", b"[]", "manifest.json is not a JSON object"),
+        ("manifest.json", None, "manifest.json: No such file"),
+        ("secrets.json", None, "secrets.json is missing"),
+        ("roots.pem", None, "roots.pem is missing"),
+    ],
+)
+def test_a_damaged_folder_is_named(tmp_path: Path, name: str, content: bytes | None, says: str) -> None:
+    folder = devices.create(PLAN, tmp_path)
+    (folder / name).unlink()
+    if content is not None:
+        (folder / name).write_bytes(content)
+    with pytest.raises(ToolError, match=says):
+        devices.load(folder)
+
+
+def test_damaged_secrets_are_not_quoted(tmp_path: Path) -> None:
+    folder = devices.create(PLAN, tmp_path)
+    (folder / "secrets.json").write_text('{"device_key": ' + KEY)
+    with pytest.raises(ToolError) as caught:
+        devices.device_key(folder)
+    assert KEY not in str(caught.value) and caught.value.__cause__ is None
+
+
+def test_azures_roots_are_the_two_of_its_documentation(tmp_path: Path) -> None:
+    blocks = ROOTS.decode().split("-----END CERTIFICATE-----")[:-1]
+    assert len(blocks) == 2
+    for block, (name, fingerprint) in zip(blocks, roots.AZURE.items(), strict=True):
+        command = ["openssl", "x509", "-noout", "-subject", "-fingerprint", "-sha256", "-checkend", "31536000"]
+        pem = (block + "-----END CERTIFICATE-----\n").encode()
+        said = subprocess.run(command, input=pem, capture_output=True, check=True, timeout=30).stdout.decode()
+        assert name in said
+        assert fingerprint in said.replace(":", "").lower()
+
+
+def test_only_certificates_get_out_of_a_file_of_roots(tmp_path: Path) -> None:
+    key = subprocess.run(["openssl", "genpkey", "-algorithm", "ED25519"], capture_output=True, check=True, timeout=30)
+    path = tmp_path / "bundle.pem"
+    path.write_bytes(b"# ours\n" + key.stdout + ROOTS)
+    assert roots.read_roots(path) == ROOTS
+    path.write_bytes(key.stdout)
+    with pytest.raises(ToolError, match="no certificates in PEM"):
+        roots.read_roots(path)
+
+
+def test_a_simulator_that_is_not_there_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(ToolError, match=r"sim.json is missing") as caught:
+        devices.read_simulator(tmp_path)
+    assert "esp-dps sim" in caught.value.hint
+    (tmp_path / "sim.json").write_text('{"host": "localhost"}')
+    with pytest.raises(ToolError, match="mqtt_port"):
+        devices.read_simulator(tmp_path)
+
+
+def test_a_key_as_service_makes_it_is_taken() -> None:
+    assert len(keys.decode_key(KEY)) == 64
