@@ -21,7 +21,22 @@ WORDS = st.sampled_from(
     ["assigned", "assigning", "unassigned", "failed", "disabled", "op", 401002, 0, -1, None, True, 1.5, [], {}, ""]
 )
 KEYS = st.sampled_from(
-    ["status", "operationId", "registrationState", "errorCode", "message", "trackingId", "assignedHub", "deviceId", "issuedCertificateChain", "errorMessage", "payload", "substatus", "connectionProfile", "issuedClientCertificate"]
+    [
+        "status",
+        "operationId",
+        "registrationState",
+        "errorCode",
+        "message",
+        "trackingId",
+        "assignedHub",
+        "deviceId",
+        "issuedCertificateChain",
+        "errorMessage",
+        "payload",
+        "substatus",
+        "connectionProfile",
+        "issuedClientCertificate",
+    ]
 )
 VALUES = st.recursive(
     WORDS | st.text(max_size=9), lambda v: st.lists(v, max_size=3) | st.dictionaries(KEYS, v), max_leaves=9
