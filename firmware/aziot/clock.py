@@ -1,4 +1,4 @@
-# Unix time on any epoch. Nothing here guesses: a clock that was never set is an error, not a date.
+# Unix time on any epoch, and deadlines. Nothing here guesses: a clock that was never set is an error, not a date.
 import time
 
 from micropython import const
@@ -8,6 +8,16 @@ from .errors import AzureError
 # MicroPython counts from 2000 on most boards and from 1970 on a PC.
 _EPOCH = 946684800 if time.gmtime(0)[0] == 2000 else 0
 _RELEASE = const(1767225600)  # 2026-01-01: this code did not exist before, so an earlier clock is not set
+
+
+def due(ms):
+    """The moment in ms milliseconds from now, for left()."""
+    return time.ticks_add(time.ticks_ms(), int(ms))
+
+
+def left(end):
+    """Milliseconds until end, below zero after it."""
+    return time.ticks_diff(end, time.ticks_ms())
 
 
 def now():

@@ -1,10 +1,10 @@
 # Device Provisioning Service over MQTT: messages as pure functions, and the dialogue that drives them.
 import gc
 import json
-import time
 from binascii import b2a_base64
 from os import urandom
 
+from .clock import due, left
 from .errors import AzureError
 
 _ANSWERS = b"$dps/registrations/res/#"
@@ -61,27 +61,14 @@ def request(registration_id, csr=None, payload=None, form=None):
 def parse_topic(topic):
     """Topic of an answer (bytes) -> (status, rid, retry_after), or None if it is no such topic.
 
-    retry_after: seconds, 0 if there is none.
+    rid in lower case; retry_after: seconds, 0 if there is none.
     """
     try:
-        parts = str(topic, "utf-8").split("/", 4)
-        if parts[:3] != ["$dps", "registrations", "res"]:
-            return None
-        rid, retry_after = None, 0
-        for pair in parts[4].lstrip("?").split("&"):
-            name, _, value = _partition(pair)
-            if name == "$rid":
-                rid = value
-            elif name == "retry-after":
-                retry_after = int(value)
-        return int(parts[3]), rid, retry_after
-    except (ValueError, IndexError):
+        head, pairs = str(topic, "utf-8").lower().split("/?")
+        pairs = dict([pair.split("=") for pair in pairs.split("&")])
+        return int(head.replace("$dps/registrations/res/", "")), pairs["$rid"], int(pairs.get("retry-after", 0))
+    except (ValueError, KeyError):
         return None
-
-
-def _partition(pair):
-    name, equals, value = pair.partition("=")
-    return name.lower(), equals, value
 
 
 def cut_chain(body):
@@ -111,36 +98,21 @@ def parse_answer(status, body, retry_after=0):
     chain, body = cut_chain(body)
     try:
         answer = json.loads(body)
-    except ValueError:
-        answer = None
-    if not isinstance(answer, dict):
+        state = answer.get("registrationState")
+        operation = answer.get("operationId")
+        name = answer.get("status")
         if status < 300:
-            raise AzureError("protocol", "dps.register", "answer %d is not JSON" % status)
-        answer = {}
-    name = answer.get("status")
-    state = answer.get("registrationState")
-    if status < 300:
-        if name == "assigned":
-            if chain and isinstance(state, dict):
-                state["issuedCertificateChain"] = chain
-            return state
-        if name in ("assigning", "unassigned"):
-            operation = answer.get("operationId")
-            if operation and isinstance(operation, str):
+            if name == "assigned":
+                if chain and isinstance(state, dict):
+                    state["issuedCertificateChain"] = chain
+                return state
+            if name in ("assigning", "unassigned") and operation and isinstance(operation, str):
                 return operation
-            raise AzureError("protocol", "dps.register", name + " without operationId")
-        if isinstance(state, dict):
-            answer["errorCode"] = state.get("errorCode")
-            answer["message"] = state.get("errorMessage")
-        status = name if name in ("failed", "disabled") else "protocol"
-    code = answer.get("errorCode")
-    raise AzureError(
-        code if isinstance(code, int) and code else status,
-        "dps.register",
-        answer.get("message") or "registration %s" % name,
-        retry_after,
-        answer.get("trackingId") or "",
-    )
+    except (ValueError, AttributeError):
+        answer = None
+    from .faults import refusal
+
+    raise refusal(status, answer, retry_after)
 
 
 def wait_time(attempt, retry_after):
@@ -164,7 +136,7 @@ def register(identity, payload=None, timeout=120):
     if identity.dps_api < "2025":
         from . import dps2021 as form
     log = identity.log
-    end = time.ticks_add(time.ticks_ms(), int(timeout * 1000))
+    end = due(timeout * 1000)
     stream = identity.stream("dps.connect")
     answers = []
     mqtt = Mqtt(stream, lambda topic, body: answers.append((parse_topic(topic), body)))
@@ -211,24 +183,23 @@ def register(identity, payload=None, timeout=120):
                 outcome = e.code
             seconds = wait_time(rid - 1, retry_after)
             log("dps.assigning", "%s, asking again in %.3g s" % (outcome, seconds))
-            if time.ticks_diff(end, time.ticks_ms()) < seconds * 1000:
+            if left(end) < seconds * 1000:
                 raise AzureError("timeout", "dps.register", "%s, not assigned within %d s" % (outcome, timeout))
             pause(seconds)
-    except MemoryError as e:
-        raise stream.error(e)
+    except MemoryError:
+        raise AzureError("memory", "dps.register")
     finally:
         mqtt.close()
 
 
 def _answer(mqtt, answers, rid):
     # The answer to rid; others belong to questions that were given up.
-    end = time.ticks_add(time.ticks_ms(), mqtt.stream.timeout)
+    end = due(mqtt.stream.timeout)
     while True:
         while answers:
             parsed, body = answers.pop(0)
             if parsed and parsed[1] == rid:
                 return parsed[0], parsed[2], body
-        left = time.ticks_diff(end, time.ticks_ms())
-        if left <= 0:
+        if left(end) <= 0:
             raise AzureError("timeout", "dps.register", "no answer")
-        mqtt.wait(left)
+        mqtt.wait(left(end))

@@ -1,9 +1,9 @@
 # An IoT Hub session: one MQTT connection of one device.
 import json
-import time
 
 from micropython import const
 
+from .clock import due, left
 from .errors import AzureError
 from .mqtt import Mqtt
 from .sas import quote
@@ -29,7 +29,7 @@ class Session:
             "" if issued else identity.hub_password(hub, device_id),
             _KEEPALIVE,
         )
-        self._spoke = time.ticks_ms()
+        self._ping = due(_KEEPALIVE * 500)
 
     def send(self, body, properties=None, qos=1):
         """One telemetry message. body: dict or list (sent as JSON) or bytes or str; properties: dict of str.
@@ -44,27 +44,21 @@ class Session:
             properties["$.ce"] = "utf-8"
         bag = "&".join([name + "=" + quote(str(value)) for name, value in properties.items()])
         self._mqtt.publish("devices/%s/messages/events/%s" % (self.device_id, bag), body, qos)
-        self._spoke = time.ticks_ms()
+        self._ping = due(_KEEPALIVE * 500)
         self.sent += 1
         self._log("hub.sent", "message %d%s" % (self.sent, " acknowledged" if qos else ""))
 
     def poll(self, ms):
         """Handle what the Hub sends for ms milliseconds, and keep the connection alive."""
         self._stream.step = "hub.poll"
-        end = time.ticks_add(time.ticks_ms(), ms)
-        while True:
-            now = time.ticks_ms()
-            left = time.ticks_diff(end, now)
-            if left <= 0:
-                return
-            quiet = time.ticks_diff(now, self._spoke)
-            if time.ticks_diff(now, self._stream.heard) > _KEEPALIVE * 1500:
+        end = due(ms)
+        while left(end) > 0:
+            if -left(self._stream.heard) > _KEEPALIVE * 1500:
                 raise AzureError("timeout", "hub.poll", "the Hub is silent")
-            if quiet >= _KEEPALIVE * 500:
+            if left(self._ping) <= 0:
                 self._mqtt.ping()
-                self._spoke = now
-                quiet = 0
-            self._mqtt.wait(min(left, _KEEPALIVE * 500 - quiet))
+                self._ping = due(_KEEPALIVE * 500)
+            self._mqtt.wait(max(1, min(left(end), left(self._ping))))
 
     def _on_message(self, topic, body):
         pass

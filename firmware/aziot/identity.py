@@ -13,30 +13,34 @@ class Identity:
     log(step, text) hears of each step of whatever is done with this identity.
     """
 
+    # What device.json may say, and what holds where it says nothing
+    registration_id = ""
+    id_scope = ""
+    dps_host = "global.azure-devices-provisioning.net"
+    port = 8883
+    dps_api = "2025-07-01-preview"
+    hub_api = "2021-04-12"
+    auth = "symmetric-key"  # or "x509"
+    ntp = ["pool.ntp.org"]
+    timeout = 30  # seconds for whatever has begun
+    token_life = 3600  # seconds; the Hub ends a connection some minutes after its token
+
     def __init__(self, root="/", log=None):
         self.root = root
-        self.log = log or (lambda step, text: None)
-        config = self._json("device.json")
-        for name, default in (
-            ("registration_id", None),
-            ("id_scope", None),
-            ("dps_host", "global.azure-devices-provisioning.net"),
-            ("port", 8883),
-            ("dps_api", "2025-07-01-preview"),
-            ("hub_api", "2021-04-12"),
-            ("auth", "symmetric-key"),
-            ("ntp", ("pool.ntp.org",)),
-            ("timeout", 30),  # seconds
-            ("token_life", 3600),  # seconds; the Hub ends a connection some minutes after its token
-        ):
-            value = config.get(name, default)
-            if value is None:
-                raise AzureError("config", "identity", "device.json lacks " + name)
-            setattr(self, name, value)
-        rid = self.registration_id
+        if log:
+            self.log = log
+        for name, value in self._json("device.json").items():
+            if not name.startswith("_") and hasattr(Identity, name):
+                if type(value) is not type(getattr(Identity, name)):
+                    raise AzureError("config", "identity", "device.json: wrong type of " + name)
+                setattr(self, name, value)
         # Letters, digits and -._: up to 128 (DPS REST specification)
-        if not 0 < len(rid) <= 128 or any(c not in _ID for c in rid.lower()):
-            raise AzureError("config", "identity", "device.json: not a registration id: " + rid)
+        rid = self.registration_id
+        if not self.id_scope or not 0 < len(rid) <= 128 or [c for c in rid.lower() if c not in _ID]:
+            raise AzureError("config", "identity", "device.json: registration_id or id_scope missing or malformed")
+
+    def log(self, step, text):
+        pass
 
     def _json(self, name):
         try:

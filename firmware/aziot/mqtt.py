@@ -1,11 +1,14 @@
 # One MQTT session over a Stream, by umqtt.simple as the board's firmware has it.
-from umqtt.simple import MQTTClient, MQTTException
+from umqtt.simple import MQTTClient
 
 from .errors import AzureError
 
 
 class Mqtt:
-    """connect() first. on_message(topic, body) gets bytes-likes; every method raises AzureError only."""
+    """connect() first. on_message(topic, body) gets bytes-likes; what it raises comes out.
+
+    Every method raises AzureError, and after that the connection is closed.
+    """
 
     def __init__(self, stream, on_message):
         self.stream = stream
@@ -15,13 +18,8 @@ class Mqtt:
     def connect(self, host, port, client_id, user, password, keepalive=0):
         self.client = MQTTClient(client_id, host, port, user, password, keepalive, ssl=self.stream)
         self.client.set_callback(self.on_message)
-        self.client.sock = None  # older releases set it late; close() looks at it
-        try:
-            # The timeout here is for the bare socket until the TCP connection stands.
-            self._do(self.client.connect, True, self.stream.timeout / 1000)
-        except AzureError:
-            self.close()
-            raise
+        # The timeout here is for the bare socket until the TCP connection stands.
+        self._do(self.client.connect, True, self.stream.timeout / 1000)
 
     def subscribe(self, topic, qos=0):
         self.stream.within()
@@ -44,21 +42,20 @@ class Mqtt:
         self.client.wait_msg()
 
     def close(self):
-        client, self.client = self.client, None
-        if client:
-            try:
-                (client.sock or self.stream).close()
-            except OSError:
-                pass
+        try:
+            # umqtt.simple's socket is the stream, or the bare socket if it came no further
+            (self.client.sock or self.stream).close()
+        except (OSError, AttributeError):
+            pass
 
     def _do(self, function, *args):
-        step = self.stream.step
         try:
             return function(*args)
-        except MQTTException as e:
-            code = e.args[0]
-            raise AzureError("suback" if code == 0x80 else "connack-%d" % code, step)
-        except (AssertionError, IndexError):  # umqtt.simple's check of what the server sent
-            raise AzureError("protocol", step, "not MQTT")
-        except (OSError, ValueError, MemoryError) as e:
-            raise self.stream.error(e)
+        except MemoryError:
+            self.close()
+            raise AzureError("memory", self.stream.step)
+        except Exception as e:
+            self.close()
+            from .faults import fault
+
+            raise fault(e, self.stream)

@@ -4,11 +4,12 @@ import errno
 import gc
 import io
 import select
-import time
+from time import sleep_ms
 
 import tls
 from micropython import const
 
+from .clock import due, left
 from .errors import AzureError
 
 _SLICE = const(200)  # ms between two calls of idle()
@@ -22,13 +23,10 @@ def idle():
 
 def pause(seconds):
     """Sleep without starving the watchdog."""
-    end = time.ticks_add(time.ticks_ms(), int(seconds * 1000))
-    while True:
+    end = due(seconds * 1000)
+    while left(end) > 0:
         idle()
-        left = time.ticks_diff(end, time.ticks_ms())
-        if left <= 0:
-            return
-        time.sleep_ms(min(left, _SLICE))
+        sleep_ms(max(0, min(left(end), _SLICE)))
 
 
 class _Link(io.IOBase):
@@ -40,7 +38,7 @@ class _Link(io.IOBase):
         self.poll = select.poll()
 
     def until(self, ms, late):
-        self.end = time.ticks_add(time.ticks_ms(), ms)
+        self.end = due(ms)
         self.late = late
 
     def readinto(self, buf):
@@ -55,11 +53,11 @@ class _Link(io.IOBase):
                 done = transfer(buf)
                 if done is not None:
                     return done
-                left = time.ticks_diff(self.end, time.ticks_ms())
-                if left <= 0:
+                ms = left(self.end)
+                if ms <= 0:
                     return -self.late
                 self.poll.register(self.sock, event)
-                self.poll.poll(min(left, _SLICE))
+                self.poll.poll(min(ms, _SLICE))
                 idle()
         except OSError as e:
             return -(e.args[0] or errno.EIO)
@@ -95,7 +93,7 @@ class Stream:
             _use(context.load_cert_chain, certificate, key)
         gc.collect()
         self.tls = context.wrap_socket(self.link, server_hostname=server_hostname)
-        self.heard = time.ticks_ms()
+        self.heard = due(0)
         return self
 
     def within(self, ms=0):
@@ -124,7 +122,7 @@ class Stream:
             return None
         if len(data) < size:
             raise AzureError("closed", self.step, "by the other side")
-        self.heard = time.ticks_ms()
+        self.heard = due(0)
         return data
 
     def write(self, data, size=None):
@@ -150,35 +148,6 @@ class Stream:
         elif self.link:
             self.link.sock.close()
         self.tls = None
-
-    def error(self, e):
-        """The AzureError for an exception of the socket, of name resolution or of TLS."""
-        if isinstance(e, AzureError):
-            return e
-        number = e.args[0] if isinstance(e, OSError) and e.args else None
-        if number and self.link and -1000 < number < 0:
-            number = -number  # what _Link told mbedTLS
-        text = str(e)
-        if isinstance(e, MemoryError) or number in (errno.ENOMEM, -17040, -17168):  # mbedTLS out of memory, twice
-            code = "memory"
-        elif number == errno.ETIMEDOUT:
-            code = "timeout"
-        elif not self.link:
-            # Name resolution counts below zero, sockets above.
-            code = "dns" if number and number < 0 else "tcp"
-        elif "trusted CA" in text:
-            code = "tls-root"
-        elif "(CN)" in text:
-            code = "tls-name"
-        elif "validity" in text:
-            code = "tls-date"
-        elif number == -30592:  # MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE
-            code = "tls-alert"
-        elif number is None or number < -9999 and number not in (-29312, -30848):  # end of file, close notify
-            code = "tls"
-        else:
-            code = "closed"
-        return AzureError(code, self.step, text.strip())
 
 
 def _without_password(connect):

@@ -44,7 +44,7 @@ def test_topics_of_answers():
         (b"$dps/registrations/res/202/?$rid=a-b&Retry-After=10", (202, "a-b", 10)),
         (b"$dps/registrations/res/200/?$rid=7", (200, "7", 0)),
         (b"$dps/registrations/res/200/?$rid=7&new=x", (200, "7", 0)),
-        (b"$dps/registrations/res/401/", (401, None, 0)),
+        (b"$dps/registrations/res/401/", None),
         (b"$dps/registrations/res/xx/?$rid=1", None),
         (b"$dps/registrations/res/202/?$rid=1&retry-after=soon", None),
         (b"$dps/registrations/res/202", None),

@@ -140,9 +140,8 @@ def test_nobody_there():
     with Peer() as peer:
         port = peer.port
     with Folder() as root:
-        mqtt = Mqtt(Stream("test", 1, root + "roots.pem"), None)
-        raises("tcp", mqtt.connect, "127.0.0.1", port, "dev", "user", "pwd")
-        e = raises("dns", mqtt.connect, "no-such-host.invalid", port, "dev", "user", "pwd")
+        raises("tcp", Mqtt(Stream("test", 1, root), None).connect, "127.0.0.1", port, "dev", "user", "pwd")
+        e = raises("dns", Mqtt(Stream("test", 1, root), None).connect, "no-such-host.invalid", port, "d", "u", "p")
         assert e.retriable
 
 
@@ -194,3 +193,20 @@ def test_large_messages_are_sent_whole():
         mqtt.publish("a", body, 1)
         assert b"".join(peer.wire.flights[1:]) == b"\x32\x85\x50\x00\x01a\x00\x01" + body
         mqtt.close()
+
+
+def test_what_the_application_raises_comes_out():
+    class Mine(Exception):
+        pass
+
+    def fails(topic, body):
+        raise Mine
+
+    with Peer(CONNACK + b"\x30\x0a\x00\x03x/yhello") as peer:
+        mqtt = session(peer)
+        mqtt.client.set_callback(fails)
+        try:
+            mqtt.wait(1000)
+            raise AssertionError
+        except Mine:
+            pass

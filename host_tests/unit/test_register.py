@@ -42,7 +42,7 @@ class Run:
                                 "id_scope": "0ne",
                                 "dps_host": "127.0.0.1",
                                 "port": peer.port,
-                                "timeout": 0.3,
+                                "timeout": 1,
                             },
                             **config,
                         ),

@@ -1,0 +1,69 @@
+# What an exception or a refusal means. Loaded only when something has failed, so a board that is well pays nothing.
+import errno
+
+from umqtt.simple import MQTTException
+
+from .errors import AzureError
+
+# mbedTLS's words for a certificate that does not hold, in the order in which they matter
+_UNVERIFIED = (("trusted CA", "tls-root"), ("(CN)", "tls-name"), ("validity", "tls-date"))
+
+
+def fault(e, stream):
+    """The AzureError for whatever was raised while stream was in use, by MQTT, TLS, a socket or name resolution."""
+    number = e.args[0] if e.args else None
+    text = str(e)
+    if isinstance(e, AzureError):
+        return e
+    if isinstance(e, MQTTException):
+        code = "suback" if number == 0x80 else "connack-%d" % number
+        text = ""
+    elif isinstance(e, (AssertionError, IndexError)):  # umqtt.simple's check of what the server sent
+        code = "protocol"
+        text = "not MQTT"
+    elif isinstance(e, OSError) and isinstance(number, int):
+        code = _os_error(number, stream.link)
+    elif not isinstance(e, ValueError):
+        raise e  # not ours: the application's callback failed
+    else:
+        code = "tls"
+        for words, short in _UNVERIFIED:
+            if words in text:
+                code = short
+                break
+    return AzureError(code, stream.step, text.strip())
+
+
+def _os_error(number, connected):
+    if connected and -1000 < number < 0:
+        number = -number  # what the stream had told mbedTLS
+    if number in (errno.ENOMEM, -17040, -17168):  # the latter two: mbedTLS, RSA and key exchange
+        return "memory"
+    if number == errno.ETIMEDOUT:
+        return "timeout"
+    if not connected:
+        return "dns" if number < 0 else "tcp"
+    if number == -30592:  # MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE
+        return "tls-alert"
+    if number < -9999 and number not in (-29312, -30848):  # mbedTLS, but neither end of file nor close notify
+        return "tls"
+    return "closed"
+
+
+def refusal(status, answer, retry_after):
+    """The AzureError for an answer of DPS (status of its topic; dict, or None if it was not JSON) that is not good."""
+    answer = answer or {}
+    name = answer.get("status")
+    state = answer.get("registrationState")
+    tracking_id = answer.get("trackingId")
+    if status < 300:  # "failed" and "disabled" come with 200
+        status = name if name in ("failed", "disabled") else "protocol"
+        answer = state if isinstance(state, dict) else {}
+    code = answer.get("errorCode")
+    return AzureError(
+        code if isinstance(code, int) and code else status,
+        "dps.register",
+        answer.get("message") or answer.get("errorMessage") or "registration %s" % name,
+        retry_after,
+        tracking_id or "",
+    )
