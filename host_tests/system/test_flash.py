@@ -139,6 +139,14 @@ def test_an_issued_identity_stays_with_its_owner_only(bench: Bench, tmp_path: Pa
     assert bench.flash().removed == ["/identity.a", "/identity.b"], "the same name with a new private key"
 
 
+def test_without_private_keys_the_owner_is_known_by_name(bench: Bench, tmp_path: Path) -> None:
+    for name, removed in (("dev-3", []), ("dev-4", ["/identity.a"])):
+        plan = replace(PLAN, registration_id=name, key_kind=None)
+        bench.device = devices.load(devices.create(plan, tmp_path / "devices"))
+        assert bench.flash().removed == removed
+        bench.mpremote("exec", "open('/identity.a', 'w').close()")
+
+
 def test_a_device_without_a_key_takes_the_old_one_away(bench: Bench, tmp_path: Path) -> None:
     bench.flash()
     bench.device = devices.load(devices.create(replace(PLAN, key_kind=None), tmp_path / "devices", force=True))
@@ -162,7 +170,8 @@ def test_a_program_that_runs_is_stopped(bench: Bench) -> None:
     ],
 )
 def test_what_the_board_says_is_the_result(bench: Bench, main: str, connected: bool, code: str | None) -> None:
-    bench.main(main + "import time\ntime.sleep(60)\n")
+    # What comes after the board's last word must not be waited for.
+    bench.main(main + "import time\ntime.sleep(3)\n" + READY + "time.sleep(60)\n")
     done = bench.flash()
     assert done.connected is connected
     assert (done.fault.code if done.fault else None) == code

@@ -121,6 +121,22 @@ def test_a_fetch_that_does_not_run_is_not_kept(tmp_path: Path, monkeypatch: pyte
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
+def test_a_fetch_leaves_the_widths_asked_for_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unpacked: list[str] = []
+
+    def unpack(target: Path, architecture: str, options: list[str]) -> None:
+        shutil.copytree(interpreter(32).parent, target, symlinks=True)
+        unpacked.append(architecture)
+
+    monkeypatch.setattr(micropython, "_update", lambda work, options: None)
+    monkeypatch.setattr(micropython, "_unpack", unpack)
+    for _ in range(2):
+        fetch((32,), tmp_path)
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "32"]
+    assert len(unpacked) == 1
+    assert says(tmp_path / "32" / "micropython", "print(6 * 7)") == "42"
+
+
 def test_there_is_no_other_width() -> None:
     with pytest.raises(ValueError, match="32 or 64"):
         interpreter(16)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import fcntl
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
@@ -199,8 +198,8 @@ def _run(command: list[str], name: str, cwd: Path | None = None) -> str:
         raise Unavailable(f"{name} did not finish in {APT_SECONDS} s") from None
     if done.returncode != 0:
         said = [line for line in done.stderr.splitlines() if line.startswith("E:")] or done.stderr.splitlines()
-        reason = said[0] if said else f"exit code {done.returncode}"
-        raise Unavailable(f"{name}: {re.sub('//[^/@ ]+@', '//', reason)}")  # a mirror's address may hold a password
+        # apt itself leaves a password in a mirror's address out of what it says
+        raise Unavailable(f"{name}: {said[0] if said else f'exit code {done.returncode}'}")
     return done.stdout
 
 
