@@ -121,12 +121,22 @@ def test_ctrl_c_ends_a_running_main(board: VirtualBoard, console: Console) -> No
     assert output(board.port, "eval", "2 + 2") == "4\n"
 
 
-def test_ctrl_c_ends_a_program_that_never_waits(board: VirtualBoard, console: Console) -> None:
-    for _ in range(10):
-        console.type(b"print('run' + 'ning'); exec('while True: x = [n for n in range(20)]')\r")
+@pytest.mark.parametrize("work", ["x = [n for n in range(20)]", "gc.collect()"])
+def test_ctrl_c_ends_a_program_that_never_waits(board: VirtualBoard, console: Console, work: str) -> None:
+    # Most of these strike in the middle of an allocation, and the interpreter does not survive each of them.
+    for _ in range(5):
+        console.type(f"import gc; print('run' + 'ning'); exec('while True: {work}')\r".encode())
         console.read_until(b"running\r\n")
         console.type(b"\x03")
         console.read_until(PROMPT)
+
+
+def test_ctrl_c_at_any_moment_of_a_reset_ends_main(board: VirtualBoard, console: Console) -> None:
+    console.run(b"f = open('main.py', 'w'); f.write('while True: pass'); f.close()")
+    for reset in (b"import machine; machine.reset()", b"raise SystemExit", b"\x04"):
+        for _ in range(5):
+            console.type(reset + b"\r\x03")
+            console.prompt()
 
 
 def test_lines_at_the_prompt(console: Console) -> None:

@@ -77,6 +77,7 @@ def test_a_starved_watchdog_resets(board: VirtualBoard) -> None:
 
 
 def test_a_crash_ends_at_a_bare_prompt(board: VirtualBoard) -> None:
+    put(board, "boot.py", REPORT)
     put(board, "main.py", REPORT)
     with Console(board.port) as console:
         console.prompt()

@@ -88,6 +88,7 @@ class VirtualBoard:
         self._thread: threading.Thread | None = None
         self._requests: queue.SimpleQueue[tuple[str, Future[None]]] = queue.SimpleQueue()
         self._port = ""
+        self._keys: tuple[int, ...] = ()  # both ends of the pipe that the chip reads, while there is power
 
     def __enter__(self) -> VirtualBoard:  # noqa: PYI034 - Python 3.10 has no Self
         self.start()
@@ -194,8 +195,9 @@ class VirtualBoard:
         poll.register(self._outer, take | (select.POLLOUT if self._to_port else 0))
         if chip:
             poll.register(chip.ready, select.POLLIN)
-            give = select.POLLOUT if listens and self._to_chip else 0
-            poll.register(chip.terminal, give | (0 if self._to_port else select.POLLIN))
+            poll.register(chip.terminal, 0 if self._to_port else select.POLLIN)
+            if listens and self._to_chip:
+                poll.register(self._keys[1], select.POLLOUT)
         return {descriptor for descriptor, _ in poll.poll(100 if self._to_port else None)}
 
     def _obey(self, what: str, answer: Future[None]) -> str:
@@ -203,7 +205,10 @@ class VirtualBoard:
             if self._chip:
                 self._chip.kill()
                 self._end()
+            self._close_keys()
             if what == "power_cycle":
+                self._keys = os.pipe()
+                os.set_blocking(self._keys[1], False)
                 self._start(Cause.POWER_ON)
                 self._await_ready()
             answer.set_result(None)
@@ -230,7 +235,7 @@ class VirtualBoard:
 
     def _start(self, cause: Cause) -> None:
         write_memory(self._memory, cause)
-        self._chip = Chip(self._command, self._image, self._memory, self._flash, self._environment)
+        self._chip = Chip(self._command, self._image, self._memory, self._flash, self._keys[0], self._environment)
         self._booting = True
 
     def _await_ready(self) -> None:
@@ -245,24 +250,28 @@ class VirtualBoard:
         self._end()
         raise BoardError(f"{self._command[0]} did not start: {words.decode(errors='replace').strip() or 'no answer'}")
 
+    def _close_keys(self) -> None:
+        for descriptor in self._keys:
+            os.close(descriptor)
+        self._keys = ()
+
     def _end(self) -> Cause:
         assert self._chip
         chip, self._chip, self._booting = self._chip, None, False
         return chip.end()
 
     def _feed(self) -> None:
-        # Ctrl-C goes to a running program as an interrupt and to a prompt as a character, in its place among the rest.
         if not self._chip:
             self._to_chip = b""  # a board without power hears nothing
         elif self._booting or not self._to_chip:
             return
-        elif self._to_chip[:1] == _CTRL_C and self._chip.wants_interrupt():
-            self._chip.interrupt()
-            self._to_chip = self._to_chip[1:]
+        elif self._to_chip[:1] == _CTRL_C and (taken := self._chip.ctrl_c()) is not False:
+            # Not taken by a program that has just ended: then it is for the next one.
+            self._to_chip = self._to_chip[1:] if taken else self._to_chip
         else:
             stop = self._to_chip.find(_CTRL_C, 1)
             with contextlib.suppress(BlockingIOError):
-                sent = os.write(self._chip.terminal, self._to_chip[: stop if stop > 0 else len(self._to_chip)])
+                sent = os.write(self._keys[1], self._to_chip[: stop if stop > 0 else len(self._to_chip)])
                 self._to_chip = self._to_chip[sent:]
 
     def _deliver(self) -> None:

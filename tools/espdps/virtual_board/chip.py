@@ -5,8 +5,10 @@ It must never leave a process behind: the child leads a session on its own termi
 
 from __future__ import annotations
 
+import array
 import contextlib
 import enum
+import fcntl
 import os
 import signal
 import struct
@@ -14,7 +16,6 @@ import subprocess
 import termios
 import time
 import tty
-from collections.abc import Callable
 from pathlib import Path
 
 from espdps.virtual_board.rom import LOADER
@@ -47,11 +48,15 @@ _FUTEX = {"202", "240", "98"}
 class Chip:
     """The interpreter running on a terminal of its own.
 
-    ``terminal`` (non-blocking) carries what the program reads and writes. ``ready`` becomes readable with one byte
-    when the board is about to run boot.py, and then at its end, when the process has gone.
+    It reads ``keys``, a pipe that outlives it as a serial port's buffer does, and writes to ``terminal``
+    (non-blocking). ``ready`` becomes readable with one byte when the board is about to run boot.py, and then at its
+    end, when the process has gone.
     """
 
-    def __init__(self, command: list[str], image: Path, memory: Path, flash: Path, environment: dict[str, str]) -> None:
+    def __init__(
+        self, command: list[str], image: Path, memory: Path, flash: Path, keys: int, environment: dict[str, str]
+    ) -> None:
+        self._keys = keys
         self.terminal, self._inner = os.openpty()
         self.ready, ready = os.pipe()
         try:
@@ -63,7 +68,7 @@ class Chip:
             arguments = [image, memory, flash, os.ttyname(self._inner), ready]
             self._process = subprocess.Popen(
                 [*command, "-c", LOADER, *map(str, arguments)],
-                stdin=self._inner,
+                stdin=keys,
                 stdout=self._inner,
                 stderr=self._inner,
                 pass_fds=(ready,),
@@ -82,32 +87,48 @@ class Chip:
         """Process id of the interpreter."""
         return self._process.pid
 
-    def wants_interrupt(self) -> bool:
-        """Whether Ctrl-C stops the running program now, instead of being a character for the prompt."""
+    def ctrl_c(self) -> bool | None:
+        """Interrupt the running program: True. False at a prompt, for which it is a character; None at the end.
+
+        The unix build raises KeyboardInterrupt from within the signal handler, wherever the program stands: in the
+        middle of an allocation it leaves the heap locked. So wait for a moment in which the process waits itself, as
+        a prompt does and soon any program with a pause. One that only computes is interrupted after 0.1 s regardless,
+        and ended if that locked its heap.
+        """
+        begun = time.monotonic()
+        while self._process.poll() is None:
+            waits, late = self._state() in ("S", ""), time.monotonic() - begun > 0.1
+            if self._interruptible():
+                if waits or late:
+                    self._process.send_signal(signal.SIGINT)
+                    if not waits:
+                        self._end_if_locked()
+                    return True
+            elif late or (waits and not self._unread()):
+                # What was typed before has been read, and nothing has come of it that could be interrupted.
+                return False
+            time.sleep(0.0005)
+        return None
+
+    def _interruptible(self) -> bool:
         flags: int = termios.tcgetattr(self._inner)[3]
         return bool(flags & termios.ISIG)
 
-    def interrupt(self) -> None:
-        """Raise KeyboardInterrupt in the running program.
+    def _unread(self) -> int:
+        count = array.array("i", [0])
+        fcntl.ioctl(self._keys, termios.FIONREAD, count)
+        return count[0]
 
-        The unix build raises it from within the signal handler, wherever the program stands: in the middle of an
-        allocation it leaves the heap locked. So wait for a moment in which the process waits itself, as any program
-        with a pause does soon. One that only computes is interrupted after 0.1 s regardless, and ended if that locked
-        its heap.
-        """
-        safe = self._until(0.1, lambda: self._reads("stat").rpartition(") ")[2][:1] == "S")
-        if self.wants_interrupt():
-            self._process.send_signal(signal.SIGINT)
-        if not safe and self._until(0.2, lambda: self._reads("syscall").split(" ")[0] in _FUTEX):
-            self.kill()
-
-    def _until(self, seconds: float, true: Callable[[], bool]) -> bool:
-        deadline = time.monotonic() + seconds
-        while self._process.poll() is None and self.wants_interrupt() and time.monotonic() < deadline:
-            if true():
-                return True
+    def _end_if_locked(self) -> None:
+        begun = time.monotonic()
+        while self._process.poll() is None and self._interruptible() and time.monotonic() - begun < 0.2:
+            if self._reads("syscall").split(" ")[0] in _FUTEX:
+                self.kill()
+                return
             time.sleep(0.001)
-        return False
+
+    def _state(self) -> str:
+        return self._reads("stat").rpartition(") ")[2][:1]
 
     def _reads(self, name: str) -> str:
         # proc(5); empty where there is no such thing, which is outside of Linux.

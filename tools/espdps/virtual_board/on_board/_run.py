@@ -16,12 +16,12 @@ _SIGNALS = const(1)
 
 def interruptible(on):
     # The one who holds the other end of the terminal turns Ctrl-C into an interrupt while ISIG is set.
-    terminal = termios.tcgetattr(0)
+    terminal = termios.tcgetattr(1)
     if on:
         terminal[_LOCAL_FLAGS] |= _SIGNALS
     else:
         terminal[_LOCAL_FLAGS] &= ~_SIGNALS
-    termios.tcsetattr(0, termios.TCSANOW, terminal)
+    termios.tcsetattr(1, termios.TCSANOW, terminal)
 
 
 def report(error):
