@@ -1,9 +1,24 @@
-"""Lets CPython import the firmware: the same files, over the stand-ins for what a PC lacks."""
+"""Lets CPython import the firmware, over the stand-ins for what a PC lacks; prints the figures that tests measured."""
 
 import sys
 from pathlib import Path
+
+import pytest
 
 HERE = Path(__file__).resolve().parent
 for folder in (HERE / "unit", HERE / "shims" / "cpython", HERE.parent / "firmware"):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    figures = [
+        value
+        for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
+        for name, value in report.user_properties
+        if name == "figure"
+    ]
+    if figures:
+        terminalreporter.section("figures")
+        for value in figures:
+            terminalreporter.write_line(str(value))

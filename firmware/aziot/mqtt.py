@@ -54,7 +54,7 @@ class Mqtt:
         except MemoryError:
             self.close()
             raise AzureError("memory", self.stream.step)
-        except Exception as e:
+        except Exception as e:  # noqa: BLE001 whatever is not ours is raised again in there
             self.close()
             from .faults import fault
 

@@ -51,9 +51,13 @@ def run(
     *words: str,
     timeout: float = 60,
     heap: str = "",
+    library: Path = FIRMWARE,
     environment: dict[str, str] | None = None,
 ) -> Outcome:
-    """One run of once.py with this folder; AssertionError if it neither ends in time nor says how it went."""
+    """One run of once.py with this folder; AssertionError if it neither ends in time nor says how it went.
+
+    `library` is where aziot is taken from: the sources, or .mpy as on a board.
+    """
     env = {**os.environ, **(environment or {}), "PYTHONDONTWRITEBYTECODE": "1"}
     if runtime == "cpython":
         command = [sys.executable]
@@ -64,7 +68,7 @@ def run(
         command = [str(interpreter(int(runtime.rpartition("-")[2])))]
         if heap:
             command += ["-X", "heapsize=" + heap]
-        env["MICROPYPATH"] = ":".join((str(FIRMWARE), str(SHIMS / "micropython"), ".frozen"))
+        env["MICROPYPATH"] = ":".join((str(library), str(SHIMS / "micropython"), ".frozen"))
     done = subprocess.run(
         [*command, str(HERE / "once.py"), f"{folder}/", *words],
         env=env,

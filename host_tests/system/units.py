@@ -22,15 +22,27 @@ def stored(unit: Path) -> dict[str, bytes]:
 
 
 def make_unit(
-    folder: Path, sim: Simulator, registration_id: str = "contoso-0001", kind: str | None = "ec-p384"
+    folder: Path,
+    sim: Simulator,
+    registration_id: str = "contoso-0001",
+    kind: str | None = "ec-p384",
+    *,
+    device_key: str | None = None,
+    onboarding: tuple[bytes, bytes] | None = None,
 ) -> Path:
-    """A device folder as `esp-dps new --sim` makes it, with deadlines that a test can wait for."""
+    """A device folder as `esp-dps new --sim` makes it, with deadlines that a test can wait for.
+
+    Without a device key or an onboarding certificate the key is derived from the group's.
+    """
     info = sim.info
+    if not device_key and not onboarding:
+        device_key = keys.derive_device_key(info["groups"][0]["primary_key"], registration_id)
     plan = devices.Plan(
         registration_id=registration_id,
         id_scope=info["id_scope"],
         board="UNIX",
-        device_key=keys.derive_device_key(info["groups"][0]["primary_key"], registration_id),
+        device_key=device_key,
+        onboarding=onboarding,
         roots=Path(info["roots"]).read_bytes(),
         key_kind=kind,
         dps_host=info["host"],

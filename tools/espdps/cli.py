@@ -76,6 +76,12 @@ def new(
     id_scope: Annotated[str | None, typer.Option(help="Id scope of the DPS instance.")] = None,
     group_key_file: GroupKeyFile = None,
     device_key_file: DeviceKeyFile = None,
+    onboarding_cert: Annotated[
+        Path | None, typer.Option("--onboarding-cert", help="Client certificate for DPS, PEM, leaf first: X.509 enrollment.")
+    ] = None,
+    onboarding_key_file: Annotated[
+        Path | None, typer.Option("--onboarding-key-file", help="Its private key, PEM or DER without a passphrase.")
+    ] = None,
     key_type: Annotated[KeyType, typer.Option(help="Private key to make.")] = KeyType(keys.DEFAULT_KIND),  # noqa: B008
     no_csr: Annotated[
         bool, typer.Option("--no-csr", help="No private key and CSR: the hub is used with a token.")
@@ -95,7 +101,7 @@ def new(
     """Make a device folder: derived key, private key, CSR, settings.
 
     The group's key stays here; the board gets the key derived from it. An individual enrollment has its own key:
-    --device-key-file.
+    --device-key-file. For an X.509 enrollment give the client certificate and its key instead.
 
     \b
     EXAMPLE
@@ -107,11 +113,17 @@ def new(
     scope = id_scope or info.get("id_scope")
     if scope is None:
         raise ToolError("no id scope", "--id-scope 0ne…; it stands on the overview page of the DPS instance", WRONG_USE)
+    onboarding = _onboarding(onboarding_cert, onboarding_key_file)
+    if onboarding and (group_key_file or device_key_file):
+        raise ToolError("an onboarding certificate and a key exclude each other", "give one of them", WRONG_USE)
     plan = devices.Plan(
         registration_id=registration_id,
         id_scope=scope,
         board=board,
-        device_key=_device_key(registration_id, group_key_file, device_key_file, info),
+        device_key=None
+        if onboarding
+        else _device_key(registration_id, group_key_file, device_key_file, info),
+        onboarding=onboarding,
         roots=_roots(roots_file, info),
         key_kind=None if no_csr else key_type.value,
         dps_host=dps_host or info.get("host") or devices.AZURE_HOST,
@@ -126,7 +138,9 @@ def new(
         manifest = json.loads((folder / "manifest.json").read_bytes())
         _print_json({"folder": str(folder), **manifest})
     else:
-        made = "settings and device key" if no_csr else f"settings, device key, {key_type.value} key and CSR"
+        made = "settings, " + ("onboarding certificate" if onboarding else "device key")
+        if not no_csr:
+            made += f", {key_type.value} key and CSR"
         out.print(f"{folder}: {made}, for {board}", soft_wrap=True)
 
 
@@ -331,6 +345,18 @@ def _device_key(registration_id: str, group_file: Path | None, device_file: Path
                 return keys.derive_device_key(group["primary_key"], registration_id)
         raise ToolError("the simulator has no enrollment group with a symmetric key", "--group-key-file or another one")
     return keys.derive_device_key(_secret(group_file, GROUP_KEY, "Group key", "--group-key-file"), registration_id)
+
+
+def _onboarding(certificate: Path | None, key: Path | None) -> tuple[bytes, bytes] | None:
+    """Content of the certificate's and the key's file, or None without them."""
+    if not certificate and not key:
+        return None
+    if not certificate or not key:
+        raise ToolError("--onboarding-cert and --onboarding-key-file go together", "give both", WRONG_USE)
+    try:
+        return certificate.read_bytes(), key.read_bytes()
+    except OSError as error:
+        raise ToolError(f"{error.filename}: {error.strerror}") from None
 
 
 def _roots(path: Path | None, info: dict[str, Any]) -> bytes:

@@ -28,12 +28,17 @@ _ID_SCOPE = re.compile(r"[0-9A-Za-z]{5,32}")
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a new device folder is to hold. `device_key` is base64; `key_kind` None leaves private key and CSR out."""
+    """What a new device folder is to hold.
+
+    It comes into Azure by `device_key` (base64), or by `onboarding`: a client certificate (PEM, the leaf first) and its
+    private key (PEM or DER, not encrypted). `key_kind` None leaves the private key and the CSR out.
+    """
 
     registration_id: str
     id_scope: str
     board: str
-    device_key: str = field(repr=False)
+    device_key: str | None = field(default=None, repr=False)
+    onboarding: tuple[bytes, bytes] | None = field(default=None, repr=False)
     roots: bytes = field(repr=False)
     key_kind: str | None = keys.DEFAULT_KIND
     dps_host: str = AZURE_HOST
@@ -111,13 +116,20 @@ def device_key(folder: Path) -> str:
 def _contents(plan: Plan) -> dict[str, bytes]:
     """File name -> content. Raises ToolError for whatever in the plan no device could work with."""
     keys.check_registration_id(plan.registration_id)
-    keys.decode_key(plan.device_key, "device key")
+    secrets: dict[str, str] = {}
+    files: dict[str, bytes] = {}
+    if plan.onboarding:
+        files["onboarding.crt"], files["onboarding.key"] = keys.check_pair(*plan.onboarding, plan.registration_id)
+    elif plan.device_key:
+        keys.decode_key(plan.device_key, "device key")
+        secrets["device_key"] = plan.device_key
+    else:
+        raise ToolError("no device key and no onboarding certificate", "give one of them", WRONG_USE)
     boards.load(plan.board)
     if not _ID_SCOPE.fullmatch(plan.id_scope):
         raise ToolError(f"{plan.id_scope!r} is no id scope", "it looks like 0ne00ABCDEF", WRONG_USE)
     if not 0 < plan.port < 65536:
         raise ToolError(f"{plan.port} is no port", "", WRONG_USE)
-    secrets = {"device_key": plan.device_key}
     if plan.wifi_ssid is not None:
         if not 0 < len(plan.wifi_ssid.encode()) <= 32:
             raise ToolError("a Wi-Fi name has 1 to 32 bytes", "", WRONG_USE)
@@ -131,10 +143,10 @@ def _contents(plan: Plan) -> dict[str, bytes]:
         "port": plan.port,
         "dps_api": DPS_API,
         "hub_api": HUB_API,
-        "auth": "symmetric-key",
+        "auth": "x509" if plan.onboarding else "symmetric-key",
         "ntp": NTP,
     }
-    files = {"device.json": _json(config), "secrets.json": _json(secrets), "roots.pem": plan.roots}
+    files |= {"device.json": _json(config), "secrets.json": _json(secrets), "roots.pem": plan.roots}
     if plan.key_kind is not None:
         key = keys.new_key(plan.key_kind)
         files |= {"device.csr": keys.csr_der(key, plan.registration_id), "device.key": keys.key_der(key)}
@@ -143,6 +155,7 @@ def _contents(plan: Plan) -> dict[str, bytes]:
         "board": plan.board,
         "key_type": plan.key_kind,
         "csr_sha256": hashlib.sha256(files["device.csr"]).hexdigest() if plan.key_kind else None,
+        "auth": config["auth"],
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
     return files | {"manifest.json": _json(manifest)}

@@ -28,8 +28,8 @@ from espdps.monitor import SPEED, TICK, Listener, open_port, port_error, restart
 from espdps.paths import FIRMWARE
 
 SOURCES = ("app.py", "board.py", "main.py")  # left as source: a user edits and reads them on the board
-PUBLIC = ("roots.pem", "device.json", "device.csr")
-SECRET = ("device.key", "secrets.json")
+PUBLIC = ("roots.pem", "device.json", "device.csr", "onboarding.crt")
+SECRET = ("onboarding.key", "device.key", "secrets.json")
 ISSUED = ("identity.a", "identity.b")  # what the firmware stores of an issued identity
 OWNER = ("registration_id", "id_scope", "dps_host", "port")  # whose identity it is, by device.json
 LIBRARY = "/lib/aziot"

@@ -1,0 +1,107 @@
+"""Every way in: six combinations of attestation and CSR, with each type of key, on 32-bit MicroPython from .mpy."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pki import Authority, private_pem
+from running import RUNTIMES, run
+from units import edit, make_unit, stored
+
+from espdps import boards, flash, keys
+from espdps.paths import FIRMWARE
+from espdps.simulator import Options, Simulator, serving
+
+HEAP = "56k"  # what an ESP32 starts with
+ID = "contoso-0001"
+
+
+@pytest.fixture(scope="session")
+def mpy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library as a board has it."""
+    folder = tmp_path_factory.mktemp("mpy")
+    for name, content in flash.compile_library(FIRMWARE, boards.load("UNIX").mpy).items():
+        target = folder / name.removeprefix("/lib/")
+        target.parent.mkdir(exist_ok=True)
+        target.write_bytes(content)
+    return folder
+
+
+@pytest.fixture
+def sim(tmp_path: Path) -> Iterator[Simulator]:
+    with serving(tmp_path / "sim", Options(assigning=0)) as simulator:
+        yield simulator
+    assert not [event for event in simulator.events if event["event"] == "fault"]
+
+
+def prepare(attestation: str, kind: str, csr: bool, folder: Path, sim: Simulator) -> Path:
+    """Enroll at the simulator, and make the device's folder."""
+    policy = {} if csr else {"credential_policy": None}
+    if attestation == "group-key":
+        if not csr:
+            sim.set_enrollment(sim.info["groups"][0]["id"], group=True, credential_policy=None)
+        return make_unit(folder, sim, kind=kind if csr else None)
+    if attestation == "individual-key":
+        key = base64.b64encode(secrets.token_bytes(32)).decode()
+        sim.add_individual(ID, key, **policy)
+        return make_unit(folder, sim, kind=kind if csr else None, device_key=key)
+    root = Authority("Contoso Root")
+    factory = Authority("Contoso Factory 7", root)
+    private = keys.new_key(kind)
+    sim.add_group("x509", signers=[root.pem], **policy)
+    onboarding = factory.issue(ID, private) + factory.pem, private_pem(private)
+    return make_unit(folder, sim, kind=kind if csr else None, onboarding=onboarding)
+
+
+@pytest.mark.parametrize("kind", list(keys.KINDS))
+@pytest.mark.parametrize("csr", [True, False], ids=["csr", "no-csr"])
+@pytest.mark.parametrize("attestation", ["group-key", "individual-key", "x509"])
+def test_in(attestation: str, csr: bool, kind: str, tmp_path: Path, sim: Simulator, mpy: Path) -> None:
+    unit = prepare(attestation, kind, csr, tmp_path, sim)
+    outcome = run("micropython-32", unit, heap=HEAP, library=mpy)
+    assert outcome.status == 0 and outcome.names[-1] == "hub.sent", outcome.text
+    assert ("certificate" in outcome.names) == csr
+    assert sim.wait_event("hub.connect")["auth"] == ("x509" if csr or attestation == "x509" else "sas")
+    # The next start finds what it needs on flash.
+    again = run("micropython-32", unit, heap=HEAP, library=mpy)
+    assert again.status == 0 and "dps.connect" not in again.names
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_an_individual_x509_enrollment(runtime: str, tmp_path: Path, sim: Simulator) -> None:
+    private = keys.new_key()
+    leaf = Authority("self made").issue(ID, private)
+    sim.add_individual(ID, certificates=[leaf])
+    outcome = run(runtime, make_unit(tmp_path, sim, onboarding=(leaf, private_pem(private))))
+    assert outcome.status == 0 and outcome.names[-1] == "hub.sent", outcome.text
+
+
+def test_a_certificate_that_nobody_enrolled(tmp_path: Path, sim: Simulator) -> None:
+    private = keys.new_key()
+    stranger = Authority("Stranger").issue(ID, private)
+    sim.add_group("x509", signers=[Authority("Contoso Root").pem])
+    unit = make_unit(tmp_path, sim, onboarding=(stranger, private_pem(private)))
+    outcome = run("micropython-32", unit)
+    assert (outcome.step, outcome.code) == ("dps.register", "401002") and outcome.tracking
+    assert not stored(unit)
+
+
+def test_an_onboarding_certificate_for_another_key(tmp_path: Path, sim: Simulator) -> None:
+    private = keys.new_key()
+    unit = make_unit(tmp_path, sim, onboarding=(Authority("x").issue(ID, private), private_pem(private)))
+    (unit / "onboarding.key").write_bytes(keys.key_der(keys.new_key()))
+    outcome = run("micropython-32", unit)
+    assert outcome.status == 1 and outcome.code in ("config", "tls-alert", "connack-5"), outcome.text
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_the_older_api(runtime: str, tmp_path: Path, sim: Simulator) -> None:
+    unit = make_unit(tmp_path, sim)
+    edit(unit / "device.json", dps_api="2021-11-01-preview")
+    outcome = run(runtime, unit)
+    assert outcome.status == 0 and "certificate" in outcome.names, outcome.text
+    assert sim.wait_event("hub.connect")["auth"] == "x509"
