@@ -84,4 +84,8 @@ def wait_after(error):
     _failures += 1
     log("wait", "%d s" % seconds)
     stream.pause(seconds)
+    if error.code == "memory" and _failures > 2:
+        import machine
+
+        machine.reset()  # a heap in pieces does not mend by itself
     _waited = time.ticks_ms()

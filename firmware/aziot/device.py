@@ -29,6 +29,12 @@ class Device:
 
         payload: custom JSON for DPS; what came back is in self.payload after a registration, else None.
         """
+        try:
+            return self._connect(payload)
+        except MemoryError:
+            raise AzureError("memory", "device")
+
+    def _connect(self, payload):
         identity = self.identity
         if not clock.is_set():
             host = clock.sync(identity.ntp)
