@@ -5,9 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -189,3 +193,32 @@ def test_a_closed_pipe_is_no_traceback() -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "tools")}
     done = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True, timeout=60)
     assert "Traceback" not in done.stderr
+
+
+@contextmanager
+def served(there: str, *words: str | Path) -> Iterator[None]:
+    """A command that serves, from the line that has `there` in it until Ctrl-C, which it must end at with 0."""
+    command = [sys.executable, "-m", "espdps.cli", *map(str, words)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tools"), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout
+        killer = threading.Timer(60, running.kill)  # a deadline for all of it
+        killer.start()
+        try:
+            while there not in (line := running.stdout.readline()):
+                assert line, f"{words[0]} ended before it served"
+            yield
+            running.send_signal(signal.SIGINT)
+            assert running.wait(20) == 0
+        finally:
+            killer.cancel()
+            running.kill()
+
+
+def test_sim_and_board_serve_until_they_are_stopped(tmp_path: Path) -> None:
+    sim, board = tmp_path / "sim", tmp_path / "board"
+    with served("see ", "sim", "--dir", sim):
+        assert json.loads((sim / "sim.json").read_bytes())["id_scope"].startswith("0ne")
+        with served("/dev/", "board", "--dir", board, "--board", "ESP32_GENERIC_S2", "--sim", sim):
+            assert (board / "port").exists()
+    assert not (board / "port").exists()
