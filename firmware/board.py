@@ -72,15 +72,15 @@ def start_network(timeout=30):
 
 
 def wait_after(error):
-    """Wait as long as the service asked, or longer with every failure in a row: 1 s to 1 min, or from 5 min to an
+    """Wait as long as the service asked, or longer with every failure in a row: 2 s to 1 min, or from 5 min to an
     hour where only a person or another answer of the service can help. Half of it is random: a fleet spreads.
     """
     global _failures, _waited
     if time.ticks_diff(time.ticks_ms(), _waited) > 600000:
         _failures = 0
-    first, most = (1, 60) if error.retriable else (300, 3600)
+    first, most = (2, 60) if error.retriable else (300, 3600)
     seconds = min(first << min(_failures, 6), most)
-    seconds = max(seconds // 2 + random.getrandbits(12) % (seconds // 2 + 1), error.retry_after)
+    seconds = max(seconds // 2 + random.getrandbits(12) % (seconds - seconds // 2 + 1), error.retry_after)
     _failures += 1
     log("wait", "%d s" % seconds)
     stream.pause(seconds)

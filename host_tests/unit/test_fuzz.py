@@ -1,6 +1,6 @@
 """Bounded random runs over every parser that reads from the network: nothing but AzureError comes out, and it ends.
 
-The seed is fixed, so that a failure can be had again; hypothesis looks further on CPython (system/test_fuzz.py)."""
+The seed is fixed, so that a failure can be had again; hypothesis looks further on CPython (system/test_hypothesis.py)."""
 
 import json
 import random

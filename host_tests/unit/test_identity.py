@@ -25,6 +25,23 @@ def test_what_is_missing_is_named():
             assert word in str(raises("config", Identity, root))
 
 
+def test_a_value_of_the_wrong_type_is_named():
+    with Folder() as root:
+        for name, value in (
+            ("registration_id", 5),
+            ("id_scope", None),
+            ("port", "8883"),
+            ("ntp", "pool.ntp.org"),
+            ("dps_host", ["a"]),
+            ("timeout", {}),
+        ):
+            write(root + "device.json", json.dumps(dict(CONFIG, **{name: value})))
+            assert name in str(raises("config", Identity, root))
+        # What this firmware does not know is for a later one; its own methods and paths are not to be had.
+        write(root + "device.json", json.dumps(dict(CONFIG, later=1, root="/x", _json="x")))
+        assert Identity(root).root == root
+
+
 def test_tokens_need_a_key_and_never_show_it():
     with Folder() as root:
         write(root + "device.json", json.dumps(CONFIG))

@@ -118,6 +118,14 @@ def test_a_closed_connection_is_told_at_any_place():
             mqtt.close()
 
 
+def test_half_a_message_is_not_heard():
+    heard = []
+    with Peer(CONNACK + b"\x30\x0a\x00\x03a/bhel", closes=True) as peer:
+        mqtt = session(peer, heard)
+        raises("closed", mqtt.wait, 1000)
+        assert heard == []
+
+
 def wait_twice(mqtt):
     mqtt.wait(1000)  # umqtt.simple hands an unexpected packet's first byte back without an error
     mqtt.wait(1000)
