@@ -8,9 +8,10 @@ import time
 from aziot import __version__, stream
 from aziot.errors import AzureError
 
-_started = time.ticks_ms()
+_ticks = time.ticks_ms()  # at the last line of the log
+_uptime = 0  # ms; ticks alone wrap around after days
 _failures = 0  # in a row
-_waited = _started  # when the last wait ended
+_waited = _ticks  # when the last wait ended
 
 
 def _json(path):
@@ -25,8 +26,13 @@ config = _json("/board.json")
 
 
 def log(step, text=""):
-    """One line a step: seconds since the start, the step, what there is to say."""
-    print("[%8.3f] %-12s %s" % (time.ticks_diff(time.ticks_ms(), _started) / 1000, step, text))
+    """One line a step: seconds since the start, the step, what there is to say, be it the service's words."""
+    global _ticks, _uptime
+    now = time.ticks_ms()
+    _uptime += time.ticks_diff(now, _ticks)
+    _ticks = now
+    text = "".join([c if c >= " " else "?" for c in text[:300]])  # nobody else writes lines here
+    print("[%8.3f] %-12s %s" % (_uptime / 1000, step, text))
 
 
 def start():

@@ -4,15 +4,22 @@ import board
 from aziot.device import Device
 from aziot.errors import AzureError
 
+
+def live():
+    board.start_network()
+    session = Device.load("/", board.log).connect()  # by the identity on flash, or through DPS
+    try:
+        board.led(True)
+        app.run(session)
+    finally:
+        board.led(False)
+        session.close()
+
+
 board.start()
 while True:
     try:
-        board.start_network()
-        device = Device.load("/", board.log)
-        session = device.connect()  # by the identity on flash, or through DPS
-        board.led(True)
-        app.run(session)
+        live()
     except AzureError as e:
-        board.led(False)
         board.log("error", str(e))
         board.wait_after(e)

@@ -47,9 +47,9 @@ def sync(hosts):
             ntptime.settime()
             if is_set():
                 return host
-        except (OSError, OverflowError):
+        except (OSError, ValueError, OverflowError, TypeError):  # no answer, or one that is none
             pass
-    raise AzureError("ntp", "clock", "no answer from " + ", ".join(hosts))
+    raise AzureError("ntp", "clock", "no answer from " + ", ".join([str(host) for host in hosts]))
 
 
 def unix(year, month, day, hour, minute, second):

@@ -45,8 +45,8 @@ class Device:
             try:
                 return self._open(record)
             except AzureError as e:
-                # Unreachable is waited out by the caller; refused means that only DPS can help.
-                if e.code not in ("connack-4", "connack-5", "tls-alert"):
+                # Unreachable is waited out by the caller. What is refused, or cannot even be loaded, only DPS can replace.
+                if e.code not in ("connack-4", "connack-5", "tls-alert", "config"):
                     raise
                 identity.log("error", str(e))
         record = None

@@ -10,6 +10,10 @@ from .errors import AzureError
 _ANSWERS = b"$dps/registrations/res/#"
 
 
+def is_name(value):
+    return isinstance(value, str) and value != ""
+
+
 class Assignment:
     """What DPS answered, in the service's own names.
 
@@ -22,7 +26,9 @@ class Assignment:
             self.device_id = state["deviceId"]
             profile = state.get("connectionProfile")
         except (KeyError, TypeError, AttributeError):
-            raise AzureError("protocol", "dps.register", "assigned, but no hub is named")
+            state = {}
+        if not (state and is_name(self.assigned_hub) and is_name(self.device_id)):
+            raise AzureError("protocol", "dps.register", "assigned, but no hub or device is named")
         if profile not in (None, "classic"):
             raise AzureError("profile", "dps.register", "the hub wants connection profile %s" % profile)
         self.issued_certificate_chain = state.get("issuedCertificateChain")

@@ -36,8 +36,14 @@ class Identity:
                 setattr(self, name, value)
         # Letters, digits and -._: up to 128 (DPS REST specification)
         rid = self.registration_id
-        if not self.id_scope or not 0 < len(rid) <= 128 or [c for c in rid.lower() if c not in _ID]:
-            raise AzureError("config", "identity", "device.json: registration_id or id_scope missing or malformed")
+        for name, good in (
+            ("registration_id", 0 < len(rid) <= 128 and not [c for c in rid.lower() if c not in _ID]),
+            ("id_scope", self.id_scope),
+            ("auth", self.auth in ("symmetric-key", "x509")),
+            ("timeout", 0 < self.timeout <= 600),
+        ):
+            if not good:
+                raise AzureError("config", "identity", "device.json: %s missing or malformed" % name)
 
     def log(self, step, text):
         pass
@@ -48,7 +54,7 @@ class Identity:
                 value = json.load(f)
             if isinstance(value, dict):
                 return value
-        except (OSError, ValueError):
+        except (OSError, ValueError, MemoryError):
             pass
         raise AzureError("config", "identity", name + " is missing or not JSON")
 
@@ -56,10 +62,10 @@ class Identity:
         """The certificate signing request, DER, or None for a board that has none."""
         try:
             with open(self.root + "device.csr", "rb") as f:
-                csr = f.read()
+                csr = f.read(4096)
         except OSError:
             return None
-        if csr[:1] != b"0":  # the tag of a SEQUENCE
+        if csr[:1] != b"0" or len(csr) == 4096:  # the tag of a SEQUENCE; the service takes 8 KB of base64
             raise AzureError("csr", "identity", "device.csr is not DER")
         return csr
 

@@ -27,6 +27,8 @@ class Mqtt:
 
     def publish(self, topic, body, qos=0):
         self.stream.within()
+        if self.client.pid > 65000:  # umqtt.simple counts on past the two bytes there are
+            self.client.pid = 0
         self._do(self.client.publish, topic, body, False, qos)
 
     def ping(self):

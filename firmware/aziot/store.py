@@ -18,17 +18,16 @@ class Record:
         self.path = path
         self.active = active
         self.sequence = sequence
-        self.fields = fields
-        self.hub = fields["hub"]
-        self.device_id = fields["device_id"]
-        self.not_after = fields["not_after"]
+        self.hub = fields["hub"] + ""
+        self.device_id = fields["device_id"] + ""
+        self.not_after = fields["not_after"] + 0
 
 
 def _load(path):
     # The Record in path, or None if it is not there, half written or damaged.
     try:
         with open(path, "rb") as f:
-            head = f.readline()
+            head = f.readline(512)
             state, digest, sequence, fields = head.decode().split(" ", 3)
             seen = sha256(head[len(state) + len(digest) + 2 :])
             buf = bytearray(256)
@@ -40,7 +39,7 @@ def _load(path):
         if hexlify(seen.digest()).decode() != digest:
             return None
         return Record(path, state == "A", int(sequence), json.loads(fields))
-    except (OSError, ValueError, KeyError):  # UnicodeError is a ValueError
+    except (OSError, ValueError, KeyError, TypeError):  # UnicodeError is a ValueError
         return None
 
 

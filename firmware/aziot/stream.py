@@ -4,7 +4,7 @@ import errno
 import gc
 import io
 import select
-from time import sleep_ms
+import time
 
 import tls
 from micropython import const
@@ -26,7 +26,7 @@ def pause(seconds):
     end = due(seconds * 1000)
     while left(end) > 0:
         idle()
-        sleep_ms(max(0, min(left(end), _SLICE)))
+        time.sleep_ms(max(0, min(left(end), _SLICE)))
 
 
 class _Link(io.IOBase):

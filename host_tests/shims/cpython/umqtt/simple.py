@@ -96,6 +96,7 @@ class MQTTClient:
         self.ssl = ssl
         self.keepalive = keepalive
         self.sock: Any = None
+        self.pid = 0  # paho has its own
         self.cb: Callable[[bytes, bytes], None] | None = None
         self._answers: dict[Any, Any] = {}
         self._adapter = _Adapter(self)
