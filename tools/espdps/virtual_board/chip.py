@@ -90,16 +90,16 @@ class Chip:
         self._memory = memory
         self.output, output = os.pipe()
         self.ready, ready = os.pipe()
-        self._leash, terminal = os.openpty()
+        # Nothing goes through this terminal: it is there to be hung up, should we end without a word.
+        self._leash = os.openpty()
         try:
-            arguments = [image, memory.path, flash, os.ttyname(terminal), ready]
+            arguments = [image, memory.path, flash, os.ttyname(self._leash[1]), ready]
             self._process = subprocess.Popen(
                 [*command, "-c", LOADER, *map(str, arguments)],
                 stdin=keys,
                 stdout=output,
                 stderr=output,
-                # Opened once more by its name it becomes the session's own; this keeps it open.
-                pass_fds=(ready, terminal),
+                pass_fds=(ready,),
                 env=environment,
                 start_new_session=True,
                 cwd="/",
@@ -108,8 +108,8 @@ class Chip:
             self._close()
             raise
         finally:
-            for descriptor in (output, ready, terminal):
-                os.close(descriptor)
+            os.close(output)
+            os.close(ready)
 
     def ctrl_c(self) -> bool | None:
         """Interrupt the running program: True. False at a prompt, for which it is a character; None at the end.
@@ -141,9 +141,10 @@ class Chip:
 
     def _end_if_locked(self) -> None:
         begun = time.monotonic()
-        while self._process.poll() is None and self._memory.interruptible and time.monotonic() - begun < 0.2:
-            if self._reads("syscall").split(" ")[0] in _FUTEX:
-                self.kill()
+        while self._process.poll() is None and time.monotonic() - begun < 0.3:
+            if self._state() == "S":
+                if self._reads("syscall").split(" ")[0] in _FUTEX:
+                    self.kill()
                 return
             time.sleep(0.001)
 
@@ -173,7 +174,7 @@ class Chip:
         return self._process.wait(timeout=5)
 
     def _close(self) -> None:
-        for descriptor in (self.output, self.ready, self._leash):
+        for descriptor in (self.output, self.ready, *self._leash):
             os.close(descriptor)
 
 
