@@ -19,7 +19,7 @@ _CAUSE = const(8)
 
 SHIFT = 0 if getenv("BOARD_EPOCH") == "2000" else _SECONDS_1970_TO_2000
 
-# Bytes 0-7: Unix time at which the chip's clock shows 2000-01-01 (double); 8: reset cause; 9: raw REPL.
+# Bytes 0-7: Unix time at which the chip's clock shows 2000-01-01 (double); 8: reset cause; 9, 10: see _run.py of the board.
 # The virtual board puts memory here that outlives the process.
 memory = bytearray(16)
 pack_into("<d", memory, 0, utime.time() if getenv("BOARD_CLOCK") == "unset" else float(_SECONDS_1970_TO_2000))

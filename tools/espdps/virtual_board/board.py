@@ -20,7 +20,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from types import FrameType, TracebackType
 
-from espdps.virtual_board.chip import START_DEADLINE, Cause, Chip, make_flash, write_memory
+from espdps.virtual_board.chip import START_DEADLINE, Cause, Chip, Memory, make_flash
 from espdps.virtual_board.rom import build_rom
 
 _STAND_INS = Path(__file__).parents[3] / "host_tests" / "shims" / "micropython"
@@ -69,8 +69,8 @@ class VirtualBoard:
         self.directory = Path(directory).resolve()
         self.directory.mkdir(parents=True, exist_ok=True)
         self._command = [str(micropython), "-X", f"heapsize={heap}"]
-        self._image, self._memory = self.directory / "rom.img", self.directory / "chip.mem"
-        self._flash, self._link = self.directory / "flash.img", self.directory / "port"
+        self._image, self._flash = self.directory / "rom.img", self.directory / "flash.img"
+        self._link = self.directory / "port"
         self._rom = build_rom(modules)
         make_flash(self._flash, flash_size)
         # Six bytes as of a network interface, locally administered; the same folder is the same unit.
@@ -120,6 +120,7 @@ class VirtualBoard:
             os.close(self._lock)
             raise BoardError(f"{self.directory}: another virtual board runs in this folder") from error
         self._image.write_bytes(self._rom)
+        self._memory = Memory(self.directory / "chip.mem")
         self._outer, self._slave = os.openpty()
         # The far end stays open here, raw: bytes that come while nobody listens must not be echoed back.
         tty.setraw(self._slave)
@@ -155,6 +156,7 @@ class VirtualBoard:
             self._thread.join()
             self._thread = None
             self._link.unlink(missing_ok=True)
+            self._memory.close()
             for descriptor in (self._outer, self._slave, self._bell, self._ring, self._lock):
                 os.close(descriptor)
 
@@ -171,33 +173,33 @@ class VirtualBoard:
     def _serve(self) -> None:
         while True:
             ready = self._wait()
-            chip = self._chip
             if self._bell in ready:
                 os.read(self._bell, 1)
                 if self._obey(*self._requests.get()) == "stop":
                     return
-            elif chip and chip.ready in ready:
-                self._hear(chip)
-            else:
-                if self._outer in ready and not self._to_chip:
-                    self._to_chip = _read(self._outer)
-                if chip and chip.terminal in ready and not self._to_port:
-                    self._to_port = _read(chip.terminal)
-                self._feed()
-                self._deliver()
+                continue
+            if self._outer in ready and not self._to_chip:
+                self._to_chip = _read(self._outer)
+            if self._chip and self._chip.ready in ready and os.read(self._chip.ready, 1):
+                self._booting = False
+            if self._chip and self._chip.output in ready:
+                self._hear(self._chip)
+            self._feed()
+            self._deliver()
 
     def _wait(self) -> set[int]:
         # What cannot be passed on is not taken in; a chip that is only starting is not spoken to.
         poll = select.poll()
         poll.register(self._bell, select.POLLIN)
-        chip, listens = self._chip, not self._booting
-        take = select.POLLIN if listens and not self._to_chip else 0
+        take = select.POLLIN if not self._booting and not self._to_chip else 0
         poll.register(self._outer, take | (select.POLLOUT if self._to_port else 0))
-        if chip:
-            poll.register(chip.ready, select.POLLIN)
-            poll.register(chip.terminal, 0 if self._to_port else select.POLLIN)
-            if listens and self._to_chip:
+        if self._chip:
+            if self._booting:
+                poll.register(self._chip.ready, select.POLLIN)
+            elif self._to_chip:
                 poll.register(self._keys[1], select.POLLOUT)
+            if not self._to_port:
+                poll.register(self._chip.output, select.POLLIN)
         return {descriptor for descriptor, _ in poll.poll(100 if self._to_port else None)}
 
     def _obey(self, what: str, answer: Future[None]) -> str:
@@ -217,16 +219,14 @@ class VirtualBoard:
         return what
 
     def _hear(self, chip: Chip) -> None:
-        # A byte says that the board is up, the end that its process has gone: to a reset, or by a crash.
-        if os.read(chip.ready, 1):
-            self._booting = False
+        # Text as a terminal wants it; nothing is the end of the process, by a reset or a crash.
+        self._to_port = os.read(chip.output, _CHUNK).replace(b"\n", b"\r\n")
+        if self._to_port:
             return
-        while words := _read(chip.terminal):
-            self._to_port += words
         booted = not self._booting
         cause = self._end()
         if cause is Cause.CRASH:
-            self._to_port += b"\r\nthe interpreter of this virtual board has crashed\r\n"
+            self._to_port = b"\r\nthe interpreter of this virtual board has crashed\r\n"
         if booted:
             try:
                 self._start(cause)
@@ -234,7 +234,7 @@ class VirtualBoard:
                 self._to_port += f"\r\n{error}\r\n".encode()
 
     def _start(self, cause: Cause) -> None:
-        write_memory(self._memory, cause)
+        self._memory.prepare(cause)
         self._chip = Chip(self._command, self._image, self._memory, self._flash, self._keys[0], self._environment)
         self._booting = True
 
@@ -245,8 +245,8 @@ class VirtualBoard:
         if readable and os.read(chip.ready, 1):
             self._booting = False
             return
-        words = _read(chip.terminal)
         chip.kill()
+        words = _read(chip.output)
         self._end()
         raise BoardError(f"{self._command[0]} did not start: {words.decode(errors='replace').strip() or 'no answer'}")
 
@@ -290,7 +290,7 @@ def _read(descriptor: int) -> bytes:
     try:
         return os.read(descriptor, _CHUNK)
     except OSError:
-        return b""  # nothing there, or (EIO) nobody at the other end any more
+        return b""  # nothing there, or (EIO) nobody at the other end
 
 
 def main(

@@ -1,6 +1,6 @@
 """One run of the interpreter, from power-on or reset to the end of its process, and the memory that outlives it.
 
-It must never leave a process behind: the child leads a session on its own terminal and dies with that terminal.
+It must never leave a process behind: the child leads a session on a terminal of ours and dies with that terminal.
 """
 
 from __future__ import annotations
@@ -9,21 +9,25 @@ import array
 import contextlib
 import enum
 import fcntl
+import mmap
 import os
 import signal
 import struct
 import subprocess
 import termios
 import time
-import tty
 from pathlib import Path
 
 from espdps.virtual_board.rom import LOADER
 
-MEMORY_SIZE = 16
 BLOCK = 4096
-START_DEADLINE = 20.0  # seconds; a start takes some 50 ms, a crowded machine much longer
-_CAUSE_AT = 8
+START_DEADLINE = 20.0  # seconds; a start takes a few milliseconds, on a crowded machine much longer
+
+# What the bytes of the lasting memory mean, here and in _chip.py: clock (double), then one byte each.
+_MEMORY_SIZE = 16
+_CAUSE = 8
+_PROMPT = 9
+_INTERRUPTIBLE = 10
 _BARE_PROMPT = 2
 
 
@@ -40,37 +44,61 @@ class Cause(enum.IntEnum):
 # How a process ends when the chip is to start again; anything else is a crash.
 _RESTARTS = {201: Cause.SOFT, 202: Cause.HARD, -signal.SIGALRM: Cause.WATCHDOG, 128 + signal.SIGALRM: Cause.WATCHDOG}
 
-
 # futex(2), where a program waits for a lock that it holds itself: on x86-64, on i386 and arm, on arm64
 _FUTEX = {"202", "240", "98"}
 
 
-class Chip:
-    """The interpreter running on a terminal of its own.
+class Memory:
+    """What a chip remembers over a reset, shared with its process through a file."""
 
-    It reads ``keys``, a pipe that outlives it as a serial port's buffer does, and writes to ``terminal``
-    (non-blocking). ``ready`` becomes readable with one byte when the board is about to run boot.py, and then at its
-    end, when the process has gone.
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.write_bytes(bytes(_MEMORY_SIZE))
+        with path.open("r+b") as file:
+            self._bytes = mmap.mmap(file.fileno(), _MEMORY_SIZE)
+
+    def prepare(self, cause: Cause) -> None:
+        """Make ready for a start: at power-on the clock begins anew as well."""
+        if cause is Cause.POWER_ON:
+            self._bytes[:] = struct.pack("<d", time.time()).ljust(_MEMORY_SIZE, b"\0")
+        if cause is Cause.CRASH:
+            self._bytes[_PROMPT] = _BARE_PROMPT
+        self._bytes[_CAUSE] = cause or Cause.WATCHDOG
+        self._bytes[_INTERRUPTIBLE] = 0
+
+    @property
+    def interruptible(self) -> bool:
+        """Whether Ctrl-C stops what runs now, instead of being a character for the prompt."""
+        return bool(self._bytes[_INTERRUPTIBLE])
+
+    def close(self) -> None:
+        """Give the file free."""
+        self._bytes.close()
+
+
+class Chip:
+    """A running interpreter.
+
+    It reads ``keys``, a pipe that outlives it as a serial port's buffer does. ``output`` is a pipe, too: when it is at
+    its end the process has gone. ``ready`` becomes readable when the board is about to run boot.py.
     """
 
     def __init__(
-        self, command: list[str], image: Path, memory: Path, flash: Path, keys: int, environment: dict[str, str]
+        self, command: list[str], image: Path, memory: Memory, flash: Path, keys: int, environment: dict[str, str]
     ) -> None:
         self._keys = keys
-        self.terminal, self._inner = os.openpty()
+        self._memory = memory
+        self.output, output = os.pipe()
         self.ready, ready = os.pipe()
+        # Nothing goes through this terminal: it is there to be hung up, should we end without a word.
+        self._leash = os.openpty()
         try:
-            tty.setraw(self._inner)
-            settings = termios.tcgetattr(self._inner)
-            settings[1] |= termios.OPOST | termios.ONLCR
-            termios.tcsetattr(self._inner, termios.TCSANOW, settings)
-            os.set_blocking(self.terminal, False)
-            arguments = [image, memory, flash, os.ttyname(self._inner), ready]
+            arguments = [image, memory.path, flash, os.ttyname(self._leash[1]), ready]
             self._process = subprocess.Popen(
                 [*command, "-c", LOADER, *map(str, arguments)],
                 stdin=keys,
-                stdout=self._inner,
-                stderr=self._inner,
+                stdout=output,
+                stderr=output,
                 pass_fds=(ready,),
                 env=environment,
                 start_new_session=True,
@@ -80,12 +108,8 @@ class Chip:
             self._close()
             raise
         finally:
+            os.close(output)
             os.close(ready)
-
-    @property
-    def pid(self) -> int:
-        """Process id of the interpreter."""
-        return self._process.pid
 
     def ctrl_c(self) -> bool | None:
         """Interrupt the running program: True. False at a prompt, for which it is a character; None at the end.
@@ -98,7 +122,7 @@ class Chip:
         begun = time.monotonic()
         while self._process.poll() is None:
             waits, late = self._state() in ("S", ""), time.monotonic() - begun > 0.1
-            if self._interruptible():
+            if self._memory.interruptible:
                 if waits or late:
                     self._process.send_signal(signal.SIGINT)
                     if not waits:
@@ -110,10 +134,6 @@ class Chip:
             time.sleep(0.0005)
         return None
 
-    def _interruptible(self) -> bool:
-        flags: int = termios.tcgetattr(self._inner)[3]
-        return bool(flags & termios.ISIG)
-
     def _unread(self) -> int:
         count = array.array("i", [0])
         fcntl.ioctl(self._keys, termios.FIONREAD, count)
@@ -121,9 +141,10 @@ class Chip:
 
     def _end_if_locked(self) -> None:
         begun = time.monotonic()
-        while self._process.poll() is None and self._interruptible() and time.monotonic() - begun < 0.2:
-            if self._reads("syscall").split(" ")[0] in _FUTEX:
-                self.kill()
+        while self._process.poll() is None and time.monotonic() - begun < 0.3:
+            if self._state() == "S":
+                if self._reads("syscall").split(" ")[0] in _FUTEX:
+                    self.kill()
                 return
             time.sleep(0.001)
 
@@ -133,7 +154,7 @@ class Chip:
     def _reads(self, name: str) -> str:
         # proc(5); empty where there is no such thing, which is outside of Linux.
         try:
-            return Path(f"/proc/{self.pid}/{name}").read_text()
+            return Path(f"/proc/{self._process.pid}/{name}").read_text()
         except OSError:
             return ""
 
@@ -149,21 +170,12 @@ class Chip:
     def kill(self) -> int:
         """Cut the power: the process ends in the middle of whatever it does."""
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+            os.killpg(self._process.pid, signal.SIGKILL)
         return self._process.wait(timeout=5)
 
     def _close(self) -> None:
-        for descriptor in (self.terminal, self._inner, self.ready):
+        for descriptor in (self.output, self.ready, *self._leash):
             os.close(descriptor)
-
-
-def write_memory(path: Path, cause: Cause) -> None:
-    """Put the cause of the next start into the chip's memory; at power-on the clock starts anew as well."""
-    if cause is Cause.POWER_ON:
-        path.write_bytes(struct.pack("<d", time.time()).ljust(MEMORY_SIZE, b"\0"))
-    with path.open("r+b") as file:
-        file.seek(_CAUSE_AT)
-        file.write(bytes((Cause.WATCHDOG, _BARE_PROMPT)) if cause is Cause.CRASH else bytes((cause,)))
 
 
 def make_flash(path: Path, size: int) -> None:

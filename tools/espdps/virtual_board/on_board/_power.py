@@ -37,7 +37,7 @@ def on(memory, flash, terminal, ready):
     # the board dies with the one who runs it.
     open(terminal).close()
     _chip.memory = _lasting_memory(memory)
-    ready = open(int(ready), "wb")  # noqa: SIM115 - its end tells the host of ours
+    ready = open(int(ready), "wb")  # noqa: SIM115 - closed by _run.serve
     _mount(flash)
     main = __import__("__main__").__dict__
     main.clear()

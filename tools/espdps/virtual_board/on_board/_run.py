@@ -2,26 +2,15 @@
 # It lies in the board's heap while they run, so it holds nothing else.
 import gc
 import sys
-import termios
 
 import _chip
 from micropython import const
 
 # In _chip.memory, for the next start: 1 comes back to the raw prompt, 2 to the friendly one without running anything.
 _PROMPT = const(9)
+# There too, for the host: whether Ctrl-C interrupts what runs, or is a character for the prompt.
+_INTERRUPTIBLE = const(10)
 _SOFT_RESET = const(201)
-_LOCAL_FLAGS = const(3)
-_SIGNALS = const(1)
-
-
-def interruptible(on):
-    # The one who holds the other end of the terminal turns Ctrl-C into an interrupt while ISIG is set.
-    terminal = termios.tcgetattr(1)
-    if on:
-        terminal[_LOCAL_FLAGS] |= _SIGNALS
-    else:
-        terminal[_LOCAL_FLAGS] &= ~_SIGNALS
-    termios.tcsetattr(1, termios.TCSANOW, terminal)
 
 
 def report(error):
@@ -49,20 +38,20 @@ def run(main, text, mode="exec", end="", next=False):
     # Runs a program: source as bytes, or a str that names a file. Returns whether it came to its end.
     # With next another one follows, and no moment between them is deaf to Ctrl-C.
     try:
-        interruptible(True)
+        _chip.memory[_INTERRUPTIBLE] = 1
         if isinstance(text, str):
             execfile(text, main)  # noqa: F821 - a builtin of the unix build
         else:
             exec(compile(str(text, "utf-8"), "<stdin>", mode), main)  # noqa: S102 - what a prompt is for
-        interruptible(next)
+        _chip.memory[_INTERRUPTIBLE] = next
         sys.stdout.write(end)
         return True
     except SystemExit:
-        interruptible(False)
+        _chip.memory[_INTERRUPTIBLE] = 0
         sys.stdout.write(end + end)
         soft_reset(end != "")
     except BaseException as error:  # noqa: BLE001 - whatever it is, the prompt shows it
-        interruptible(False)
+        _chip.memory[_INTERRUPTIBLE] = 0
         sys.stdout.write(end)
         report(error)
     return False
@@ -82,13 +71,14 @@ def serve(main, ready):
     gc.collect()
     try:
         # From here on Ctrl-C stops what runs, and the host is told so.
-        interruptible(prompt < 2)
+        _chip.memory[_INTERRUPTIBLE] = prompt < 2
         ready.write(b".")
+        ready.close()
         if prompt < 2 and _run_file(main, "boot.py", True) and not prompt:
             _run_file(main, "main.py", False)
     except KeyboardInterrupt:
         pass
-    interruptible(False)
+    _chip.memory[_INTERRUPTIBLE] = 0
     from _console import friendly, raw_mode
 
     del sys.modules["_run"], sys.modules["_console"]
