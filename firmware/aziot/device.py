@@ -45,7 +45,7 @@ class Device:
             try:
                 return self._open(record)
             except AzureError as e:
-                # Unreachable is waited out by the caller. What is refused, or cannot even be loaded, only DPS can replace.
+                # Unreachable is waited out by the caller; what is refused, or cannot be loaded, only DPS can replace.
                 if e.code not in ("connack-4", "connack-5", "tls-alert", "config"):
                     raise
                 identity.log("error", str(e))

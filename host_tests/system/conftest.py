@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import secrecy
+
 from espdps.micropython import interpreter
 
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from espdps.simulator import Options, Simulator, Trouble, serving
-from espdps.simulator.trouble import Chain, Cut, Error, Refuse, Silence, State
 from running import RUNTIMES, Outcome, run
 from units import edit, make_unit, stored
+
+from espdps.simulator import Options, Simulator, Trouble, serving
+from espdps.simulator.trouble import Chain, Cut, Error, Refuse, Silence, State
 
 BOARD = "micropython-32"
 

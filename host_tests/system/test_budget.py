@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from units import make_unit
 from running import run
+from units import make_unit
 
 from espdps import boards, flash
 from espdps.paths import FIRMWARE

@@ -8,12 +8,13 @@ from base64 import b64decode, b64encode
 from typing import Any
 
 import vectors
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
 from aziot import chain, dps, dps2021, x509
 from aziot.errors import AzureError
 from aziot.keys import decode_key
 from aziot.sas import dps_token, quote
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 CSR = b64decode(vectors.P384_CSR)
 LEAF = b64decode(vectors.P384_LEAF)

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from espdps.micropython import interpreter
 
 RUN = Path(__file__).resolve().parent.parent / "unit" / "run.py"

@@ -15,7 +15,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from espdps.simulator import Options, Simulator, serving
 from simulator_client import (
     POLL,
     REGISTER,
@@ -28,6 +27,8 @@ from simulator_client import (
     provision,
     publish_packet,
 )
+
+from espdps.simulator import Options, Simulator, serving
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
-from espdps.simulator import Options, Simulator, serving
 from simulator_client import (
     RawClient,
     connect_packet,
@@ -28,6 +27,8 @@ from simulator_client import (
     subscribe_packet,
     token,
 )
+
+from espdps.simulator import Options, Simulator, serving
 
 HUB = "hub-1.localhost"
 REFUSED = 135  # paho's name for CONNACK 5, not authorized

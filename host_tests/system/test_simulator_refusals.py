@@ -13,7 +13,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
-from espdps.simulator import Options, Simulator, serving
 from simulator_client import (
     REGISTER,
     RawClient,
@@ -26,6 +25,8 @@ from simulator_client import (
     make_csr,
     publish_packet,
 )
+
+from espdps.simulator import Options, Simulator, serving
 
 OTHER_KEY = base64.b64encode(b"k" * 64).decode()
 

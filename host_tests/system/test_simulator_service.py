@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from espdps.simulator import Options, Shift, Silence, Simulator, Trouble, serving
 from simulator_client import (
     derive,
     dps_device,
@@ -31,6 +30,8 @@ from simulator_client import (
     provision,
     token,
 )
+
+from espdps.simulator import Options, Shift, Silence, Simulator, Trouble, serving
 
 API = "api-version=2021-10-01"
 

@@ -11,21 +11,6 @@ from typing import Any
 
 import pytest
 from cryptography import x509
-from espdps.simulator import (
-    Assigning,
-    Chain,
-    Cut,
-    Error,
-    Options,
-    Raw,
-    Refuse,
-    Rid,
-    Silence,
-    Simulator,
-    State,
-    Trouble,
-    serving,
-)
 from simulator_client import (
     POLL,
     REGISTER,
@@ -42,6 +27,22 @@ from simulator_client import (
     subscribe_packet,
     tls_context,
     token,
+)
+
+from espdps.simulator import (
+    Assigning,
+    Chain,
+    Cut,
+    Error,
+    Options,
+    Raw,
+    Refuse,
+    Rid,
+    Silence,
+    Simulator,
+    State,
+    Trouble,
+    serving,
 )
 
 HUB = "hub-1.localhost"

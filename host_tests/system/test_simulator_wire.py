@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from espdps.simulator import Options, Simulator, serving
 from simulator_client import (
     DISCONNECT,
     POLL,
@@ -37,6 +36,8 @@ from simulator_client import (
     text,
     tls_context,
 )
+
+from espdps.simulator import Options, Simulator, serving
 
 
 @pytest.fixture(scope="module")

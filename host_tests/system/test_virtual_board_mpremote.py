@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from board_console import PROMPT, Console, mpremote, output
+
 from espdps.virtual_board import VirtualBoard
 
 

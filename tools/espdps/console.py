@@ -108,4 +108,4 @@ def show_fault(fault: Fault, console: Console) -> None:
     lines += [Text(f"- {cause}") for cause in explanation.causes]
     lines.append(Text(f"What to do: {explanation.remedy}"))
     for line in lines:
-        console.print(Padding(line, (0, 0, 0, 11)))
+        console.print(Padding(line, (0, 0, 0, 11), expand=False))

@@ -47,9 +47,9 @@ TITLES = {
     "hub.sent": "telemetry",
 }
 ADDED = {
-    "dps.connect": "server's chain and name verified, signed in with a SAS token",
-    "dps.register": "the CSR made on the PC, its private key stays on the board",
-    "hub.ready": "signed in with the certificate, no password",
+    "dps.connect": "server verified, signed in by SAS token",
+    "dps.register": "its private key never leaves the board",
+    "hub.ready": "signed in by certificate",
 }
 
 
@@ -78,6 +78,8 @@ class Start:
 def line(console: Console, title: str, text: str, seconds: float | None = None, note: str = "") -> None:
     """One step: its name, its duration, what it said, and why that matters."""
     duration = "" if seconds is None else f"{seconds * 1000:6.0f} ms"
+    if len(text) + len(note) + 36 > console.width:
+        note = ""  # what happened comes before why it matters
     console.print(
         Text(f"  {title:<19}", style="cyan")
         + Text(f"{duration:>9}  ", style="dim")

@@ -258,6 +258,7 @@ def _other_owner(board: SerialTransport, device: Device, files: Mapping[str, byt
 def _follow(listener: Listener, seconds: float, on_event: Callable[[Event], None], result: Flashed) -> None:
     """Follow the board until it is connected or has given up. Raises ToolError when it does neither in time."""
     settled = float("inf")
+    deadline = time.monotonic() + seconds
     for event in listener.events(seconds):
         if event is None:
             if time.monotonic() > settled:
@@ -272,7 +273,10 @@ def _follow(listener: Listener, seconds: float, on_event: Callable[[Event], None
             result.connected, result.fault = True, None
             return
         elif event.step == "wait":
-            return
+            # The board tries again by itself: worth following if that is soon, and not the service's no.
+            settled = time.monotonic() + float(event.text.split()[0]) + SETTLE_SECONDS
+            if settled > deadline or (result.fault and result.fault.refused):
+                return
         elif event.step:
             settled = float("inf")
     if result.fault is None:

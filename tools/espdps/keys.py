@@ -131,7 +131,9 @@ def check_pair(certificates: bytes, key: bytes, registration_id: str) -> tuple[b
     """
     try:
         chain = x509.load_pem_x509_certificates(certificates)
-        load = serialization.load_pem_private_key if key.lstrip().startswith(b"-") else serialization.load_der_private_key
+        load = (
+            serialization.load_pem_private_key if key.lstrip().startswith(b"-") else serialization.load_der_private_key
+        )
         private = load(key, None)
     except (ValueError, TypeError):  # without their words, which may quote the file
         raise ToolError(
@@ -139,9 +141,20 @@ def check_pair(certificates: bytes, key: bytes, registration_id: str) -> tuple[b
             "the certificate in PEM, leaf first; the key in PEM or DER, without a passphrase",
             WRONG_USE,
         ) from None
-    if not isinstance(private, (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey)) or private.public_key() != chain[0].public_key():
-        raise ToolError("the onboarding certificate belongs to another key", "the first certificate has to be the device's", WRONG_USE)
+    if (
+        not isinstance(private, (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey))
+        or private.public_key() != chain[0].public_key()
+    ):
+        raise ToolError(
+            "the onboarding certificate belongs to another key",
+            "the first certificate has to be the device's",
+            WRONG_USE,
+        )
     names = [str(name.value) for name in chain[0].subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
     if [name.lower() for name in names] != [registration_id.lower()]:
-        raise ToolError(f"the onboarding certificate is for {', '.join(names) or 'nobody'}", f"it has to be for {registration_id}", WRONG_USE)
+        raise ToolError(
+            f"the onboarding certificate is for {', '.join(names) or 'nobody'}",
+            f"it has to be for {registration_id}",
+            WRONG_USE,
+        )
     return b"".join(c.public_bytes(serialization.Encoding.PEM) for c in chain), key_der(private)

@@ -261,7 +261,7 @@ class DpsConnection:
     def _issue(
         self, csr: x509.CertificateSigningRequest, device_id: str
     ) -> tuple[list[str] | str | None, x509.Certificate]:
-        """The chain as the answer shows it, and its leaf. Trouble at ``certificate`` decides what is wrong with them."""
+        """The chain as the answer shows it, and its leaf. Trouble at ``certificate`` says what is wrong."""
         action = self._dps.troubles.at("certificate", self.device)
         kind = action.kind if isinstance(action, Chain) else ""
         life = self._dps.options.certificate_seconds

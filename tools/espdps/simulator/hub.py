@@ -162,7 +162,7 @@ class HubConnection:
 
 
 def _properties(bag: str) -> dict[str, str | None]:
-    """The property bag of a telemetry topic: ``%20`` is a space (a ``+`` cannot be in a topic); a key alone has no value."""
+    """The property bag of a telemetry topic: ``%20`` is a space (no topic has a ``+``); a key alone has no value."""
     properties: dict[str, str | None] = {}
     for pair in bag.split("&") if bag else []:
         key, equals, value = pair.partition("=")

