@@ -1,5 +1,5 @@
 # Runs on every interpreter: the firmware with the files of one folder, once; prints the console's lines.
-# once.py FOLDER [clock=YYYY-MM-DD] [count=N]
+# once.py FOLDER [clock=YYYY-MM-DD] [count=N] [payload=TEXT]
 import sys
 import time
 
@@ -20,7 +20,10 @@ def log(step, text=""):
 
 
 try:
-    session = Device.load(sys.argv[1], log).connect()
+    device = Device.load(sys.argv[1], log)
+    session = device.connect(options.get("payload"))
+    if device.payload is not None:
+        log("payload", str(device.payload))
     for n in range(int(options.get("count", 1))):
         session.send({"count": n + 1})
     session.close()

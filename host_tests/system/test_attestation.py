@@ -90,6 +90,54 @@ def test_a_certificate_that_nobody_enrolled(tmp_path: Path, sim: Simulator) -> N
     assert not stored(unit)
 
 
+def test_a_chain_that_only_bears_the_right_name(tmp_path: Path, sim: Simulator) -> None:
+    private = keys.new_key()
+    sim.add_group("x509", signers=[Authority("Contoso Root").pem])
+    leaf = Authority("Contoso Root").issue(ID, private)  # another key under the same name
+    outcome = run("micropython-32", make_unit(tmp_path, sim, onboarding=(leaf, private_pem(private))))
+    assert (outcome.code, outcome.message) == ("401002", "Signing certificate info did not match chain elements.")
+
+
+@pytest.mark.parametrize("individual", [True, False])
+def test_an_onboarding_certificate_out_of_date(tmp_path: Path, sim: Simulator, individual: bool) -> None:
+    private = keys.new_key()
+    root = Authority("Contoso Root")
+    leaf = root.issue(ID, private, since=30, days=-1)
+    if individual:
+        sim.add_individual(ID, certificates=[leaf])
+    else:
+        sim.add_group("x509", signers=[root.pem])
+    outcome = run("micropython-32", make_unit(tmp_path, sim, onboarding=(leaf, private_pem(private))))
+    assert (outcome.step, outcome.code, outcome.message) == ("dps.register", "401002", "Invalid certificate.")
+
+
+def test_an_onboarding_certificate_for_another_device(tmp_path: Path, sim: Simulator) -> None:
+    private = keys.new_key()
+    root = Authority("Contoso Root")
+    sim.add_group("x509", signers=[root.pem])
+    unit = make_unit(tmp_path, sim, onboarding=(root.issue(ID, private), private_pem(private)))
+    (unit / "onboarding.crt").write_bytes(root.issue("contoso-0002", private))
+    outcome = run("micropython-32", unit)
+    assert (outcome.step, outcome.code) == ("dps.connect", "connack-5")
+
+
+def test_an_individual_enrollment_takes_no_other_certificate(tmp_path: Path, sim: Simulator) -> None:
+    private = keys.new_key()
+    root = Authority("Contoso Root")
+    sim.add_group("x509", signers=[root.pem])
+    sim.add_individual(ID, certificates=[Authority("self made").issue(ID, keys.new_key())])
+    unit = make_unit(tmp_path, sim, onboarding=(root.issue(ID, private), private_pem(private)))
+    assert run("micropython-32", unit).code == "401002"
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_custom_payload_reaches_the_application(runtime: str, tmp_path: Path, sim: Simulator) -> None:
+    sim.allocate = lambda registration_id, payload: {"for": registration_id, "said": payload}
+    outcome = run(runtime, make_unit(tmp_path, sim), "payload=model-7")
+    text = dict(outcome.steps)["payload"]
+    assert "model-7" in text and ID in text
+
+
 def test_an_onboarding_certificate_for_another_key(tmp_path: Path, sim: Simulator) -> None:
     private = keys.new_key()
     unit = make_unit(tmp_path, sim, onboarding=(Authority("x").issue(ID, private), private_pem(private)))

@@ -303,6 +303,11 @@ class IssuingAuthority:
         return None
 
 
+def is_valid(certificate: x509.Certificate) -> bool:
+    """Whether now is between its dates."""
+    return certificate.not_valid_before_utc <= now() <= certificate.not_valid_after_utc
+
+
 def common_name(name: x509.Name) -> str | None:
     """The one common name, or None when there is none or more than one."""
     values = [attribute.value for attribute in name.get_attributes_for_oid(NameOID.COMMON_NAME)]

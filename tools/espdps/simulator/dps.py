@@ -10,7 +10,7 @@ import binascii
 import json
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from . import ca, sas
+from . import attestation, ca, sas
 from .events import EventLog
 from .mqtt import Connect, Message, Refused
 from .options import Options
@@ -30,6 +30,7 @@ from .trouble import State as FinalState
 _USERNAME = re.compile(r"(?P<scope>[^/]+)/registrations/(?P<id>[^/]+)/api-version=(?P<version>[^&/]+)(&.*)?", re.DOTALL)
 _VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?")
 _CSR_SINCE = "2025-07-01"  # the first api-version with certificate issuance of this form
+_PEM_API = "2021-11-01-preview"  # certificate issuance as it was first: PEM text under other names
 _RESPONSES = "$dps/registrations/res/"
 _REGISTER = "$dps/registrations/PUT/iotdps-register/"
 _POLL = "$dps/registrations/GET/iotdps-get-operationstatus/"
@@ -64,6 +65,9 @@ class Dps:
     options: Options
     log: EventLog
     troubles: Troubles
+    allocate: Callable[
+        [str, Any], Any
+    ]  # registration id and the device's payload -> the payload that goes back, or None
 
     def open(self, connect: Connect) -> DpsConnection:
         """Raises Refused when the username is not of the form ``{scope}/registrations/{id}/api-version={version}``."""
@@ -95,7 +99,8 @@ class DpsConnection:
         if self._connect.will_topic is not None:
             raise self._refused("DPS takes no will")
         if self._connect.password is None:
-            raise self._refused("no token (attestation by client certificate is not served)")
+            self._accept_certificate()
+            return
         try:
             resource = f"{self._dps.id_scope}/registrations/{self.device}"
             token = sas.check(self._connect.password, resource, "registration")
@@ -104,6 +109,19 @@ class DpsConnection:
         # Seen at the real service: who signs wrongly is let in and told so when it registers.
         try:
             self._enrollment = self._attest(token)
+        except ServiceError as error:
+            self._problem = error
+        self._report("dps.connect", api_version=self._version)
+
+    def _accept_certificate(self) -> None:
+        leaf = self._connect.certificate
+        if leaf is None:
+            raise self._refused("neither token nor client certificate")
+        name = ca.common_name(leaf.subject)
+        if name is None or name.lower() != self.device.lower():
+            raise self._refused("common name of the certificate is not the registration id")
+        try:
+            self._enrollment = self._attest_chain(attestation.Chain(leaf, self._connect.others))
         except ServiceError as error:
             self._problem = error
         self._report("dps.connect", api_version=self._version)
@@ -153,12 +171,34 @@ class DpsConnection:
             raise ServiceError(400, 400004, "Invalid registration ID.")
         individual = state.enrollment(self.device, group=False)
         candidates = [individual] if individual is not None else state.groups()
+        candidates = [enrollment for enrollment in candidates if enrollment.attestation == "symmetricKey"]
         if not candidates:
             raise ServiceError(404, 404201, "Enrollment not found.")
         for enrollment in candidates:
             if token.signed_by(enrollment.device_keys(self.device)):
                 return enrollment
         raise ServiceError(401, 401000, "Unauthorized.")
+
+    def _attest_chain(self, chain: attestation.Chain) -> Enrollment:
+        """The enrollment that this client certificate belongs to. Raises ServiceError."""
+        state = self._dps.state
+        if not ID.fullmatch(self.device):
+            raise ServiceError(400, 400004, "Invalid registration ID.")
+        individual = state.enrollment(self.device, group=False)
+        if individual is not None:
+            if chain.leaf not in individual.certificates or not ca.is_valid(chain.leaf):
+                raise ServiceError(401, 401002, attestation.INVALID)
+            return individual
+        problem = attestation.NOT_FOUND
+        for group in state.groups():
+            if not group.signers:
+                continue
+            found = chain.problem(group.signers)
+            if found is None:
+                return group
+            if problem == attestation.NOT_FOUND:
+                problem = found
+        raise ServiceError(401, 401002, problem)
 
     def _refused(self, reason: str) -> Refused:
         return Refused("dps", self.device, 5, reason)
@@ -180,20 +220,21 @@ class DpsConnection:
 
     def _register(self, body: bytes, rid: str) -> Message:
         request = _json(body)
-        csr = request.get("csr")
-        self._report("dps.register", csr=csr is not None)
+        pem = request.get("clientCertificateCsr") if self._version == _PEM_API else None
+        csr = _without_armor(pem) if pem is not None else request.get("csr")
+        self._report("dps.register", csr=csr is not None, payload="payload" in request)
         # A body for another id contradicts the connection; the service's code for it is not known, this is its kin.
         if request.get("registrationId", self.device) != self.device:
             raise ServiceError(400, 400004, "The registration ID in the body is not the one of the connection.")
         signing_request = None
         if csr is not None:
-            if self._version[: len(_CSR_SINCE)] < _CSR_SINCE:
+            if pem is None and self._version[: len(_CSR_SINCE)] < _CSR_SINCE:
                 raise ServiceError(400, 400012, f"csr: not known to api-version {self._version}.")
             signing_request = _certificate_request(csr, self.device)
         enrollment = self._current()
         if enrollment.provisioning_status != "enabled":
             return self._final("disabled", rid)
-        operation = Operation(enrollment, self._assigning().times, signing_request)
+        operation = Operation(enrollment, self._assigning().times, signing_request, request.get("payload"))
         self._dps.state.begin(self.device, operation)
         return self._progress(operation, rid)
 
@@ -243,12 +284,17 @@ class DpsConnection:
             "substatus": registration.substatus,
             "lastUpdatedDateTimeUtc": registration.updated,
             "etag": registration.etag,
-            "symmetricKey": {"enrollmentGroupId": enrollment.id} if enrollment.group else {},
+            enrollment.attestation: {"enrollmentGroupId": enrollment.id} if enrollment.group else {},
         }
+        returned = self._dps.allocate(self.device, operation.payload)
+        if returned is not None:
+            result["payload"] = returned
         certificate = None
         if operation.csr is not None and enrollment.credential_policy is not None:
             chain, certificate = self._issue(operation.csr, registration.device_id)
-            if chain != "absent":
+            if self._version == _PEM_API and isinstance(chain, list):
+                result["issuedClientCertificate"] = "".join(_armored(part) for part in chain)
+            elif chain != "absent":
                 result["issuedCertificateChain"] = chain
         self._report(
             "dps.assigned",
@@ -330,6 +376,19 @@ def _json(body: bytes) -> dict[str, Any]:
     if not isinstance(request, dict):
         raise ServiceError(400, 400012, "Deserialization error: the body is no JSON object.")
     return request
+
+
+def _without_armor(pem: Any) -> str:
+    """The base64 inside of a PEM text, "" if it is none: the caller's decoder says what is wrong."""
+    lines = pem.strip().splitlines() if isinstance(pem, str) else []
+    if len(lines) < 3 or lines[0] != "-----BEGIN CERTIFICATE REQUEST-----":
+        return ""
+    return "".join(lines[1:-1])
+
+
+def _armored(text: str) -> str:
+    lines = "\n".join(text[i : i + 64] for i in range(0, len(text), 64))
+    return f"-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n"
 
 
 def _certificate_request(text: Any, common_name: str) -> x509.CertificateSigningRequest:

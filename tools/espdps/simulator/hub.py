@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
-from cryptography import x509
-
 from . import ca, sas
+from .attestation import Chain
 from .events import EventLog
 from .mqtt import Connect, Message, Refused
 from .packets import Violation
@@ -79,7 +78,7 @@ class HubConnection:
             self._check_token(device, self._connect.password)
             auth, certificate = "sas", None
         elif self._connect.certificate is not None:
-            self._check_certificate(device, self._connect.certificate)
+            self._check_certificate(device, Chain(self._connect.certificate, self._connect.others))
             auth, certificate = "x509", ca.facts(self._connect.certificate)
         else:
             raise self._refused("neither token nor client certificate")
@@ -145,13 +144,15 @@ class HubConnection:
         if not token.signed_by(device.keys):
             raise self._refused("token not signed by a key of this device")
 
-    def _check_certificate(self, device: Device, certificate: x509.Certificate) -> None:
-        if not device.certificates:
-            raise self._refused("device has no certificate authority")
-        refusal = self._hub.authority.refusal(certificate)
-        if refusal is not None:
-            raise self._refused(refusal)
-        if ca.common_name(certificate.subject) != self.device:
+    def _check_certificate(self, device: Device, chain: Chain) -> None:
+        onboarding = chain.leaf in device.enrolled or device.signers and chain.problem(device.signers) is None
+        if not onboarding:
+            if not device.certificates:
+                raise self._refused("device has no certificate authority")
+            refusal = self._hub.authority.refusal(chain.leaf)
+            if refusal is not None:
+                raise self._refused(refusal)
+        if ca.common_name(chain.leaf.subject) != self.device:
             raise self._refused("common name of the certificate is not the device id")
 
     def _refused(self, reason: str) -> Refused:

@@ -55,6 +55,7 @@ class Connect:
     password: str | None = field(repr=False)
     will_topic: str | None
     certificate: x509.Certificate | None
+    others: tuple[x509.Certificate, ...]  # what else of a chain the client presented
     close: Callable[[str], None]
 
 
@@ -147,6 +148,7 @@ class Session:
             password=payload.password,
             will_topic=payload.will_topic,
             certificate=self._link.peer_certificate,
+            others=self._link.peer_others,
             close=self._link.close,
         )
         try:

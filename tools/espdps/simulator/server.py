@@ -11,11 +11,12 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from cryptography import x509
 from OpenSSL import SSL
 
 from .ca import IssuingAuthority, ServerIdentity
@@ -57,7 +58,17 @@ class Simulator:
         self._identity = ServerIdentity(self.directory, self.options.hubs, self.options.address)
         self._authority = IssuingAuthority(self.directory)
         self._secrets = _service_secrets(self.directory / "service.json")
-        self._dps = Dps(self._secrets["id_scope"], self._state, self._authority, self.options, self.log, self._troubles)
+        # What a custom allocation would give back to the device: nothing, until a test says otherwise.
+        self.allocate: Callable[[str, Any], Any] = lambda registration_id, payload: None
+        self._dps = Dps(
+            self._secrets["id_scope"],
+            self._state,
+            self._authority,
+            self.options,
+            self.log,
+            self._troubles,
+            lambda registration_id, payload: self.allocate(registration_id, payload),
+        )
         self._hub = Hub(self._state, self._authority, self.log)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._links: set[TlsLink] = set()
@@ -99,8 +110,9 @@ class Simulator:
                 "roots": str(self._identity.roots),
                 "hubs": list(options.hubs),
                 "groups": [
-                    {"id": group.id, "attestation": "symmetricKey", "primary_key": group.primary_key}
+                    {"id": group.id, "attestation": group.attestation, "primary_key": group.primary_key}
                     for group in self._state.groups()
+                    if group.attestation == "symmetricKey"
                 ],
                 "service_policy": {"name": _POLICY, "key": self._secrets["policy_key"]},
             }
@@ -185,13 +197,25 @@ class Simulator:
 
     # Enrollments and devices
 
-    def add_group(self, id: str, primary_key: str | None = None, **fields: Any) -> Enrollment:
-        """An enrollment group by symmetric key (base64, made when None); ``fields`` as in state.Enrollment."""
-        return self._add(Enrollment(id, True, primary_key or new_key(), **fields))
+    def add_group(
+        self, id: str, primary_key: str | None = None, *, signers: Iterable[bytes] = (), **fields: Any
+    ) -> Enrollment:
+        """An enrollment group by symmetric key (base64, made when None), or by ``signers``: CA certificates in PEM.
 
-    def add_individual(self, registration_id: str, key: str | None = None, **fields: Any) -> Enrollment:
-        """An individual enrollment by symmetric key (base64, made when None); ``fields`` as in state.Enrollment."""
-        return self._add(Enrollment(registration_id, False, key or new_key(), **fields))
+        ``fields`` as in state.Enrollment.
+        """
+        certificates = tuple(x509.load_pem_x509_certificate(pem) for pem in signers)
+        return self._add(Enrollment(id, True, primary_key or new_key(), signers=certificates, **fields))
+
+    def add_individual(
+        self, registration_id: str, key: str | None = None, *, certificates: Iterable[bytes] = (), **fields: Any
+    ) -> Enrollment:
+        """An individual enrollment by symmetric key (base64, made when None), or by client ``certificates`` in PEM.
+
+        ``fields`` as in state.Enrollment.
+        """
+        enrolled = tuple(x509.load_pem_x509_certificate(pem) for pem in certificates)
+        return self._add(Enrollment(registration_id, False, key or new_key(), certificates=enrolled, **fields))
 
     def group(self, id: str = GROUP) -> Enrollment:
         """Raises KeyError."""

@@ -38,9 +38,10 @@ def new_key() -> str:
 
 @dataclass
 class Enrollment:
-    """An enrollment by symmetric key, of one registration id or (``group``) of all whose key is derived from it.
+    """An enrollment of one registration id, or (``group``) of all whose key or certificate comes from the same source.
 
-    Raises ValueError for a key that is no base64.
+    By symmetric key, unless it names certificates: a group's ``signers`` (roots or intermediates) or an individual's
+    client ``certificates``, primary first. Raises ValueError for a key that is no base64.
     """
 
     id: str
@@ -51,9 +52,16 @@ class Enrollment:
     provisioning_status: str = "enabled"
     hubs: tuple[str, ...] = ()
     device_id: str | None = None
+    signers: tuple[x509.Certificate, ...] = ()
+    certificates: tuple[x509.Certificate, ...] = ()
     etag: str = field(default_factory=new_etag)
     created: str = field(default_factory=timestamp)
     updated: str = field(default_factory=timestamp)
+
+    @property
+    def attestation(self) -> str:
+        """``x509`` or ``symmetricKey``, as the service API names them."""
+        return "x509" if self.signers or self.certificates else "symmetricKey"
 
     def __post_init__(self) -> None:
         for key in (self.primary_key, self.secondary_key):
@@ -64,6 +72,8 @@ class Enrollment:
 
     def device_keys(self, registration_id: str) -> list[str]:
         """The keys (base64), primary first, that a device of this enrollment may sign with."""
+        if self.attestation == "x509":
+            return []
         keys = [self.primary_key, self.secondary_key]
         return [sas.derived_key(key, registration_id) for key in keys] if self.group else keys
 
@@ -89,19 +99,23 @@ class Operation:
     enrollment: Enrollment
     assigning_left: int
     csr: x509.CertificateSigningRequest | None = None
+    payload: Any = None
     result: dict[str, Any] | None = None
     id: str = field(default_factory=lambda: f"5.{uuid.uuid4().hex[:16]}.{uuid.uuid4()}")
 
 
 @dataclass
 class Device:
-    """A device of a hub. It may use an issued certificate, and its keys (base64) if it has some."""
+    """A device of a hub. It may use an issued certificate, its keys (base64) if it has some, and what it onboarded
+    with: a certificate under one of ``signers``, or one of those ``enrolled``."""
 
     hub: str
     id: str
     enabled: bool = True
     certificates: bool = False
     keys: list[str] = field(default_factory=list, repr=False)
+    signers: tuple[x509.Certificate, ...] = ()
+    enrolled: tuple[x509.Certificate, ...] = ()
 
 
 class State:
@@ -166,6 +180,7 @@ class State:
             device = self._devices.setdefault(key, Device(registration.hub, registration.device_id))
             device.certificates = enrollment.credential_policy is not None
             device.keys = enrollment.device_keys(registration_id)
+            device.signers, device.enrolled = enrollment.signers, enrollment.certificates
             return registration
 
     def registration(self, registration_id: str) -> Registration | None:
