@@ -1,9 +1,19 @@
 # A board's life with Azure: the cached identity if it works, else DPS; a new certificate counts once the Hub took it.
 import gc
+import sys
 
 from . import clock, store
 from .errors import AzureError
 from .identity import Identity
+
+
+def forget(*names):
+    # The modules of a stage that is over. Their bytecode lies in the heap, and no stage needs another's.
+    package = sys.modules["aziot"]
+    for name in names:
+        if sys.modules.pop("aziot." + name, None):
+            delattr(package, name)
+    gc.collect()
 
 
 class Device:
@@ -35,6 +45,7 @@ class Device:
             raise AzureError("memory", "device")
 
     def _connect(self, payload):
+        forget("faults")  # of the failure before
         identity = self.identity
         if not clock.is_set():
             host = clock.sync(identity.ntp)
@@ -50,12 +61,12 @@ class Device:
                     raise
                 identity.log("error", str(e))
         record = None
+        forget("hub", "faults")
         return self._open(self._provision(payload))
 
     def _open(self, record):
         from .hub import Session
 
-        gc.collect()
         identity = self.identity
         session = Session(identity, record.hub, record.device_id, record.path if record.not_after else None)
         if not record.active:
@@ -64,11 +75,9 @@ class Device:
         return session
 
     def _provision(self, payload):
-        from .dps import register
-
-        gc.collect()
         identity = self.identity
-        assignment = register(identity, payload)
+        assignment = _register(identity, payload)
+        forget("dps", "dps2021", "sas", "keys")
         self.payload = assignment.payload
         hub, device_id = assignment.assigned_hub, assignment.device_id
         csr = identity.csr()
@@ -80,10 +89,20 @@ class Device:
                     "error", "certificate no-certificate the enrollment has no credential policy, or ignored the CSR"
                 )
             return store.save(identity.root, hub, device_id)
-        del assignment
-        gc.collect()
-        from .chain import pick
-
-        leaf, chain = pick(chain, csr, identity.registration_id)
+        assignment = None
+        leaf, chain = _pick(chain, csr, identity.registration_id)
+        forget("chain", "x509")
         identity.log("certificate", "%s by %s until %s" % (leaf.subject, leaf.issuer, clock.iso(leaf.not_after)))
         return store.save(identity.root, hub, device_id, leaf.not_before, leaf.not_after, chain)
+
+
+def _register(identity, payload):
+    from .dps import register
+
+    return register(identity, payload)
+
+
+def _pick(chain, csr, name):
+    from .chain import pick
+
+    return pick(chain, csr, name)

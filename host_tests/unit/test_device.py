@@ -29,12 +29,12 @@ class World:
         write(root + "device.json", json.dumps({"registration_id": "contoso-0001", "id_scope": "0ne"}))
         if self.csr:
             write(root + "device.csr", a2b_base64(vectors.P384_CSR))
-        self.real = clock.now, dps.register, hub.Session
-        clock.now, dps.register, hub.Session = (lambda: NOW), self.register, self.session
+        self.real = clock.now, dps.register, hub.Session, device.forget
+        clock.now, dps.register, hub.Session, device.forget = (lambda: NOW), self.register, self.session, self.forget
         return self
 
     def __exit__(self, *exc):
-        clock.now, dps.register, hub.Session = self.real
+        clock.now, dps.register, hub.Session, device.forget = self.real
         self.folder.__exit__(*exc)
 
     def register(self, identity, payload=None):
@@ -47,6 +47,9 @@ class World:
                 "payload": payload,
             }
         )
+
+    def forget(self, *names):
+        pass  # what this test has put in place of the real functions must stay
 
     def session(self, identity, host, device_id, issued=None):
         self.opened.append((host, issued))
@@ -159,3 +162,17 @@ def test_the_clock_is_set_first():
             clock.sync = real
         assert asked == [["pool.ntp.org"]]
         assert [line for line in world.lines if line.startswith("clock 2027-01-15T08:00:00Z from ntp-1")]
+
+
+def test_what_a_stage_needed_is_forgotten_after_it():
+    import sys
+
+    import aziot
+    import aziot.dps2021
+
+    before = sys.modules["aziot.dps2021"]
+    device.forget("dps2021", "never-loaded")
+    assert "aziot.dps2021" not in sys.modules and not hasattr(aziot, "dps2021")
+    import aziot.dps2021
+
+    assert sys.modules["aziot.dps2021"] is not before
