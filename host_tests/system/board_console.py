@@ -85,11 +85,11 @@ def processes(directory: Path) -> list[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                arguments = (entry / "cmdline").read_bytes()
+                settings = (entry / "environ").read_bytes()
                 state = (entry / "stat").read_text().rpartition(") ")[2][:1]
             except OSError:
                 continue  # it ended while we looked
-            if f"{directory}/flash.img".encode() in arguments.split(b"\0") and state != "Z":
+            if f"BOARD_DIR={directory}".encode() in settings.split(b"\0") and state != "Z":
                 found.append(int(entry.name))
     return found
 

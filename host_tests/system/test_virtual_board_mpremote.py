@@ -200,4 +200,11 @@ def test_the_heap_is_nearly_all_there(board: VirtualBoard) -> None:
     assert used < 5600
     failed = mpremote(board.port, "exec", "x = bytearray(50000)\ny = bytearray(50000)")
     assert "MemoryError" in failed.stdout + failed.stderr
+    # Hardly anything is left, and still a soft reset frees it.
+    output(
+        board.port,
+        "resume",
+        "exec",
+        "x = []\nwhile True:\n  try: x.append(bytearray(100))\n  except MemoryError: break",
+    )
     assert output(board.port, "eval", "1") == "1\n"

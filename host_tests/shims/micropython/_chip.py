@@ -6,6 +6,7 @@
 #   BOARD_CLOCK    "unset": nobody has set the clock, it starts at 2000-01-01 now
 #   BOARD_HOSTS    "name:port=address:port;..." beside localhost and *.localhost
 #   BOARD_ID       machine.unique_id() in hex
+#   BOARD_START    script that starts the virtual board; set by it
 #   BOARD_RADIO    "1": a name resolves only while WLAN is connected
 #   BOARD_WIFI     what an access point does: "" (lets us in), "absent", "wrong" (password), "silent"
 #   BOARD_WIFI_MS  milliseconds until the link is up or has failed (default 50)
@@ -33,19 +34,3 @@ def now():
 
 def set_now(seconds):
     pack_into("<d", memory, 0, utime.time() - seconds)
-
-
-def leave(code):
-    # Ends the process at once: no handler of the running program may stop a reset.
-    import ffi
-
-    ffi.open(None).func("v", "_exit", "i")(code)
-
-
-def starve_in(ms):
-    # The process dies of SIGALRM after so many milliseconds, however busy; each call starts the time anew.
-    from array import array
-
-    import ffi
-
-    ffi.open(None).func("i", "setitimer", "ipp")(0, array("l", (0, 0, ms // 1000, ms % 1000 * 1000)), None)

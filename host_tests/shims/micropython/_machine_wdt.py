@@ -1,6 +1,6 @@
 # machine.WDT of the stand-ins: hunger is real, it ends the process.
 # Not to be imported by name: machine.py brings it when asked for.
-import _chip
+import _process
 
 
 class WDT:
@@ -14,4 +14,4 @@ class WDT:
         self.feed()
 
     def feed(self):
-        _chip.starve_in(self._timeout)
+        _process.starve_in(self._timeout)

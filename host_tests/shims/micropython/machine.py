@@ -2,15 +2,12 @@
 # On the chip it takes no heap, so each part is brought only when asked for.
 import _chip
 import umachine
-from micropython import const
 
 PWRON_RESET = 1
 HARD_RESET = 2
 WDT_RESET = 3
 DEEPSLEEP_RESET = 4
 SOFT_RESET = 5
-
-_EXIT_HARD_RESET = const(202)
 
 _hertz = 160_000_000
 
@@ -24,7 +21,10 @@ def unique_id():
 
 
 def reset():
-    _chip.leave(_EXIT_HARD_RESET)
+    import _process
+
+    _process.starve_in(0)
+    _process.leave(HARD_RESET)
 
 
 def reset_cause():

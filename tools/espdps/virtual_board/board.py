@@ -20,7 +20,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from types import FrameType, TracebackType
 
-from espdps.virtual_board.chip import START_DEADLINE, Cause, Chip, Memory, make_flash
+from espdps.virtual_board.chip import START_DEADLINE, Cause, Chip, Hears, Memory, make_flash
 from espdps.virtual_board.rom import build_rom
 
 _STAND_INS = Path(__file__).parents[3] / "host_tests" / "shims" / "micropython"
@@ -129,7 +129,7 @@ class VirtualBoard:
         self._link.unlink(missing_ok=True)
         self._link.symlink_to(self._port)
         self._bell, self._ring = os.pipe()
-        self._to_chip, self._to_port, self._stalled, self._booting = b"", b"", 0.0, False
+        self._to_chip, self._to_port, self._stalled = b"", b"", 0.0
         self._thread = threading.Thread(target=self._serve, name=f"virtual board {self.directory.name}", daemon=True)
         self._thread.start()
         try:
@@ -180,26 +180,20 @@ class VirtualBoard:
                 continue
             if self._outer in ready and not self._to_chip:
                 self._to_chip = _read(self._outer)
-            if self._chip and self._chip.ready in ready and os.read(self._chip.ready, 1):
-                self._booting = False
             if self._chip and self._chip.output in ready:
                 self._hear(self._chip)
             self._feed()
             self._deliver()
 
     def _wait(self) -> set[int]:
-        # What cannot be passed on is not taken in; a chip that is only starting is not spoken to.
+        # What cannot be passed on is not taken in.
         poll = select.poll()
         poll.register(self._bell, select.POLLIN)
-        take = select.POLLIN if not self._booting and not self._to_chip else 0
-        poll.register(self._outer, take | (select.POLLOUT if self._to_port else 0))
-        if self._chip:
-            if self._booting:
-                poll.register(self._chip.ready, select.POLLIN)
-            elif self._to_chip:
-                poll.register(self._keys[1], select.POLLOUT)
-            if not self._to_port:
-                poll.register(self._chip.output, select.POLLIN)
+        poll.register(self._outer, (0 if self._to_chip else select.POLLIN) | (select.POLLOUT if self._to_port else 0))
+        if self._chip and self._to_chip:
+            poll.register(self._keys[1], select.POLLOUT)
+        if self._chip and not self._to_port:
+            poll.register(self._chip.output, select.POLLIN)
         return {descriptor for descriptor, _ in poll.poll(100 if self._to_port else None)}
 
     def _obey(self, what: str, answer: Future[None]) -> str:
@@ -209,46 +203,41 @@ class VirtualBoard:
                 self._end()
             self._close_keys()
             if what == "power_cycle":
-                self._keys = os.pipe()
-                os.set_blocking(self._keys[1], False)
-                self._start(Cause.POWER_ON)
-                self._await_ready()
+                self._power_on()
             answer.set_result(None)
         except (BoardError, OSError, subprocess.SubprocessError) as error:
             answer.set_exception(error)
         return what
 
     def _hear(self, chip: Chip) -> None:
-        # Text as a terminal wants it; nothing is the end of the process, by a reset or a crash.
+        # Text as a terminal wants it; nothing is the end of the process.
         self._to_port = os.read(chip.output, _CHUNK).replace(b"\n", b"\r\n")
         if self._to_port:
             return
-        booted = not self._booting
+        up = self._memory.who != Hears.NOBODY
         cause = self._end()
         if cause is Cause.CRASH:
             self._to_port = b"\r\nthe interpreter of this virtual board has crashed\r\n"
-        if booted:
+        if up:
             try:
                 self._start(cause)
             except OSError as error:
                 self._to_port += f"\r\n{error}\r\n".encode()
 
-    def _start(self, cause: Cause) -> None:
+    def _start(self, cause: Cause) -> Chip:
         self._memory.prepare(cause)
-        self._chip = Chip(self._command, self._image, self._memory, self._flash, self._keys[0], self._environment)
-        self._booting = True
+        self._chip = Chip(self._command, self.directory, self._memory, self._keys[0], self._environment)
+        return self._chip
 
-    def _await_ready(self) -> None:
-        chip = self._chip
-        assert chip
-        readable, _, _ = select.select([chip.ready], [], [], START_DEADLINE)
-        if readable and os.read(chip.ready, 1):
-            self._booting = False
-            return
-        chip.kill()
-        words = _read(chip.output)
-        self._end()
-        raise BoardError(f"{self._command[0]} did not start: {words.decode(errors='replace').strip() or 'no answer'}")
+    def _power_on(self) -> None:
+        self._keys = os.pipe()
+        os.set_blocking(self._keys[1], False)
+        chip = self._start(Cause.POWER_ON)
+        if not chip.await_start():
+            chip.kill()
+            words = _read(chip.output).decode(errors="replace").strip()
+            self._end()
+            raise BoardError(f"{self._command[0]} did not start: {words or 'no answer'}")
 
     def _close_keys(self) -> None:
         for descriptor in self._keys:
@@ -257,13 +246,13 @@ class VirtualBoard:
 
     def _end(self) -> Cause:
         assert self._chip
-        chip, self._chip, self._booting = self._chip, None, False
+        chip, self._chip = self._chip, None
         return chip.end()
 
     def _feed(self) -> None:
         if not self._chip:
             self._to_chip = b""  # a board without power hears nothing
-        elif self._booting or not self._to_chip:
+        elif not self._to_chip:
             return
         elif self._to_chip[:1] == _CTRL_C and (taken := self._chip.ctrl_c()) is not False:
             # Not taken by a program that has just ended: then it is for the next one.

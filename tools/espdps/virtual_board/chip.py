@@ -11,6 +11,7 @@ import enum
 import fcntl
 import mmap
 import os
+import shlex
 import signal
 import struct
 import subprocess
@@ -27,32 +28,33 @@ START_DEADLINE = 20.0  # seconds; a start takes a few milliseconds, on a crowded
 _MEMORY_SIZE = 16
 _CAUSE = 8
 _PROMPT = 9
-_INTERRUPTIBLE = 10
+_WHO = 10
 _BARE_PROMPT = 2
-
-
-class Cause(enum.IntEnum):
-    """Why a chip starts: mostly the values of machine.reset_cause() on ESP32."""
-
-    POWER_ON = 1
-    HARD = 2
-    WATCHDOG = 3
-    SOFT = 5
-    CRASH = 0  # not a cause that a program sees: the interpreter itself ended, the next start is a bare prompt
-
-
-# How a process ends when the chip is to start again; anything else is a crash.
-_RESTARTS = {201: Cause.SOFT, 202: Cause.HARD, -signal.SIGALRM: Cause.WATCHDOG, 128 + signal.SIGALRM: Cause.WATCHDOG}
 
 # futex(2), where a program waits for a lock that it holds itself: on x86-64, on i386 and arm, on arm64
 _FUTEX = {"202", "240", "98"}
+
+
+class Cause(enum.IntEnum):
+    """Why a process is started: values of machine.reset_cause() on ESP32. Other resets need no new process."""
+
+    POWER_ON = 1
+    WATCHDOG = 3
+    CRASH = 0  # not a cause that a program sees: the interpreter itself ended, the next start is a bare prompt
+
+
+class Hears(enum.IntEnum):
+    """Who is there to hear a Ctrl-C."""
+
+    NOBODY = 0  # the board is only starting
+    PROGRAM = 1
+    PROMPT = 2
 
 
 class Memory:
     """What a chip remembers over a reset, shared with its process through a file."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
         path.write_bytes(bytes(_MEMORY_SIZE))
         with path.open("r+b") as file:
             self._bytes = mmap.mmap(file.fileno(), _MEMORY_SIZE)
@@ -64,12 +66,12 @@ class Memory:
         if cause is Cause.CRASH:
             self._bytes[_PROMPT] = _BARE_PROMPT
         self._bytes[_CAUSE] = cause or Cause.WATCHDOG
-        self._bytes[_INTERRUPTIBLE] = 0
+        self._bytes[_WHO] = Hears.NOBODY
 
     @property
-    def interruptible(self) -> bool:
-        """Whether Ctrl-C stops what runs now, instead of being a character for the prompt."""
-        return bool(self._bytes[_INTERRUPTIBLE])
+    def who(self) -> int:
+        """One of ``Hears``, as the board says it."""
+        return self._bytes[_WHO]
 
     def close(self) -> None:
         """Give the file free."""
@@ -80,27 +82,31 @@ class Chip:
     """A running interpreter.
 
     It reads ``keys``, a pipe that outlives it as a serial port's buffer does. ``output`` is a pipe, too: when it is at
-    its end the process has gone. ``ready`` becomes readable when the board is about to run boot.py.
+    its end the process has gone. A reset does not end the process: it runs its script once more.
     """
 
     def __init__(
-        self, command: list[str], image: Path, memory: Memory, flash: Path, keys: int, environment: dict[str, str]
+        self, command: list[str], directory: Path, memory: Memory, keys: int, environment: dict[str, str]
     ) -> None:
         self._keys = keys
         self._memory = memory
         self.output, output = os.pipe()
-        self.ready, ready = os.pipe()
         # Nothing goes through this terminal: it is there to be hung up, should we end without a word.
         self._leash = os.openpty()
         try:
-            arguments = [image, memory.path, flash, os.ttyname(self._leash[1]), ready]
+            script = directory / "start.sh"
+            script.write_text(f"exec {shlex.join([*command, '-c', LOADER])}\n")
             self._process = subprocess.Popen(
-                [*command, "-c", LOADER, *map(str, arguments)],
+                ["/bin/sh", str(script)],
                 stdin=keys,
                 stdout=output,
                 stderr=output,
-                pass_fds=(ready,),
-                env=environment,
+                env={
+                    **environment,
+                    "BOARD_DIR": str(directory),
+                    "BOARD_START": str(script),
+                    "BOARD_TERMINAL": os.ttyname(self._leash[1]),
+                },
                 start_new_session=True,
                 cwd="/",
             )
@@ -109,7 +115,15 @@ class Chip:
             raise
         finally:
             os.close(output)
-            os.close(ready)
+
+    def await_start(self) -> bool:
+        """Wait until boot.py is about to run; False if the process ended instead, or nothing happened in time."""
+        begun = time.monotonic()
+        while self._process.poll() is None and time.monotonic() - begun < START_DEADLINE:
+            if self._memory.who != Hears.NOBODY:
+                return True
+            time.sleep(0.001)
+        return False
 
     def ctrl_c(self) -> bool | None:
         """Interrupt the running program: True. False at a prompt, for which it is a character; None at the end.
@@ -117,18 +131,20 @@ class Chip:
         The unix build raises KeyboardInterrupt from within the signal handler, wherever the program stands: in the
         middle of an allocation it leaves the heap locked. So wait for a moment in which the process waits itself, as
         a prompt does and soon any program with a pause. One that only computes is interrupted after 0.1 s regardless,
-        and ended if that locked its heap.
+        and ended if that broke it.
         """
-        begun = time.monotonic()
-        while self._process.poll() is None:
-            waits, late = self._state() in ("S", ""), time.monotonic() - begun > 0.1
-            if self._memory.interruptible:
-                if waits or late:
-                    self._process.send_signal(signal.SIGINT)
-                    if not waits:
-                        self._end_if_locked()
-                    return True
-            elif late or (waits and not self._unread()):
+        begun = up_since = time.monotonic()
+        while self._process.poll() is None and time.monotonic() - begun < START_DEADLINE:
+            who, waits = self._memory.who, self._state() in ("S", "")
+            if who == Hears.NOBODY:
+                up_since = time.monotonic()
+            late = time.monotonic() - up_since > 0.1
+            if who == Hears.PROGRAM and (waits or late):
+                self._process.send_signal(signal.SIGINT)
+                if not waits:
+                    self._end_if_broken()
+                return True
+            if who == Hears.PROMPT and (late or (waits and not self._unread())):
                 # What was typed before has been read, and nothing has come of it that could be interrupted.
                 return False
             time.sleep(0.0005)
@@ -139,12 +155,15 @@ class Chip:
         fcntl.ioctl(self._keys, termios.FIONREAD, count)
         return count[0]
 
-    def _end_if_locked(self) -> None:
+    def _end_if_broken(self) -> None:
+        # Sound are a prompt that reads, a reset, and a program that caught the exception and computes on.
         begun = time.monotonic()
-        while self._process.poll() is None and time.monotonic() - begun < 0.3:
-            if self._state() == "S":
-                if self._reads("syscall").split(" ")[0] in _FUTEX:
-                    self.kill()
+        while self._process.poll() is None:
+            who, waits, passed = self._memory.who, self._state() == "S", time.monotonic() - begun
+            locked = waits and self._reads("syscall").split(" ")[0] in _FUTEX
+            if locked or (who == Hears.PROMPT and passed > 1):
+                self.kill()
+            elif who == Hears.NOBODY or (who == Hears.PROMPT and waits) or passed > 0.3 and who == Hears.PROGRAM:
                 return
             time.sleep(0.001)
 
@@ -165,7 +184,8 @@ class Chip:
         except subprocess.TimeoutExpired:
             code = self.kill()
         self._close()
-        return _RESTARTS.get(code, Cause.CRASH)
+        # The shell's way to say it is for an interpreter that is no child of ours but of a script.
+        return Cause.WATCHDOG if code in (-signal.SIGALRM, 128 + signal.SIGALRM) else Cause.CRASH
 
     def kill(self) -> int:
         """Cut the power: the process ends in the middle of whatever it does."""
@@ -174,7 +194,7 @@ class Chip:
         return self._process.wait(timeout=5)
 
     def _close(self) -> None:
-        for descriptor in (self.output, self.ready, *self._leash):
+        for descriptor in (self.output, *self._leash):
             os.close(descriptor)
 
 

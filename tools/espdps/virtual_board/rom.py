@@ -16,15 +16,16 @@ from mpremote.romfs import VfsRomWriter
 ON_BOARD = Path(__file__).parent / "on_board"
 
 # Started by the interpreter before anything else: maps the image outside of the heap, so that bytecode runs where it
-# lies, and goes on from there. Arguments: the image, then those of _power.on. Short: it stays in the board's heap.
+# lies, and goes on from there. Short, since it stays in the board's heap; and settings come by the environment, since
+# an argument is interned there for good.
 LOADER = """\
 import ffi,sys,uctypes,vfs
-f=open(sys.argv[1],"rb")
+f=open(__import__("uos").getenv("BOARD_DIR")+"/rom.img","rb")
 n=f.seek(0,2)
 a=ffi.open(None).func("P","mmap","PLiiil")(0,n,1,1,f.fileno(),0)
 vfs.mount(vfs.VfsRom(uctypes.bytearray_at(a,n)),"/rom")
 sys.path[:]="/rom",
-__import__("_run").serve(*__import__("_power").on(*sys.argv[2:]))
+__import__("_run").serve(__import__("_power").on())
 """
 
 

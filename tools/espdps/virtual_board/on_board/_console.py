@@ -3,7 +3,6 @@
 import gc
 import sys
 
-import _chip
 from _run import run, soft_reset
 from micropython import const
 
@@ -21,7 +20,7 @@ _byte = bytearray(1)
 
 def _read():
     if not sys.stdin.buffer.readinto(_byte):
-        _chip.leave(0)
+        sys.exit()
     return _byte[0]
 
 

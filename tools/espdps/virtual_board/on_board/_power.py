@@ -7,6 +7,7 @@ import ffi
 import uctypes
 import vfs
 from _flash import BLOCK, Flash
+from uos import getenv
 
 _MEMORY_SIZE = len(_chip.memory)
 
@@ -32,17 +33,17 @@ def _mount(path):
             boot.write("# This file is executed on every boot\n")
 
 
-def on(memory, flash, terminal, ready):
-    # Returns the arguments of _run.serve. A session leader that opens a terminal is ended with it:
+def on():
+    # Returns the argument of _run.serve. A session leader that opens a terminal is ended with it:
     # the board dies with the one who runs it.
-    open(terminal).close()
-    _chip.memory = _lasting_memory(memory)
-    ready = open(int(ready), "wb")  # noqa: SIM115 - closed by _run.serve
-    _mount(flash)
+    open(getenv("BOARD_TERMINAL")).close()
+    directory = getenv("BOARD_DIR")
+    _chip.memory = _lasting_memory(directory + "/chip.mem")
+    _mount(directory + "/flash.img")
     main = __import__("__main__").__dict__
     main.clear()
     main["__name__"] = "__main__"
     del sys.argv[:]
     sys.path[:] = ("", ".frozen", "/rom", "/lib")
     del sys.modules["_power"], sys.modules["_flash"]
-    return main, ready
+    return main
