@@ -77,6 +77,15 @@ def start_network(timeout=30):
     log("network", wlan.ifconfig()[0])
 
 
+def restart():
+    """Begin with a heap in one piece: one that is in many does not mend by itself."""
+    import machine
+
+    log("restart", "out of memory")
+    stream.pause(5)
+    machine.reset()
+
+
 def wait_after(error):
     """Wait as long as the service asked, or longer with every failure in a row: 2 s to 1 min, or from 5 min to an
     hour where only a person or another answer of the service can help. Half of it is random: a fleet spreads.
@@ -90,8 +99,6 @@ def wait_after(error):
     _failures += 1
     log("wait", "%d s" % seconds)
     stream.pause(seconds)
-    if error.code == "memory" and _failures > 2:
-        import machine
-
-        machine.reset()  # a heap in pieces does not mend by itself
+    if error.code == "memory":
+        restart()
     _waited = time.ticks_ms()

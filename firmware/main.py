@@ -23,3 +23,5 @@ while True:
     except AzureError as e:
         board.log("error", str(e))
         board.wait_after(e)
+    except MemoryError:
+        board.restart()

@@ -1,5 +1,6 @@
 # Who this board is before Azure knows it: configuration and onboarding credential, made on the PC, only read here.
 import json
+import os
 
 from . import clock
 from .errors import AzureError
@@ -60,12 +61,16 @@ class Identity:
 
     def csr(self):
         """The certificate signing request, DER, or None for a board that has none."""
+        path = self.root + "device.csr"
         try:
-            with open(self.root + "device.csr", "rb") as f:
-                csr = f.read(4096)
+            size = os.stat(path)[6]
         except OSError:
             return None
-        if csr[:1] != b"0" or len(csr) == 4096:  # the tag of a SEQUENCE; the service takes 8 KB of base64
+        csr = b""
+        if size < 4096:  # the service takes 8 KB of base64
+            with open(path, "rb") as f:
+                csr = f.read(size)
+        if csr[:1] != b"0":  # the tag of a SEQUENCE
             raise AzureError("csr", "identity", "device.csr is not DER")
         return csr
 

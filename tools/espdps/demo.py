@@ -195,7 +195,7 @@ def _second_start(console: Console, board: VirtualBoard, sim: Simulator) -> Star
     with open_port(board.port) as port:
         board.power_cycle()
         for event in Listener(port).events(PATIENCE):
-            if event:
+            if event and (start.steps or event.step == "start"):  # not the last words of before
                 start.show(event)
             if start.steps[-1:] == ["hub.ready"]:
                 break

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from espdps.paths import BUILD
 
-OLDEST = (1, 23)  # the oldest release whose `tls` and umqtt the firmware is written for
+OLDEST = (1, 25)  # the first with the ROM filesystem that the virtual board is built on; firmware itself needs 1.23
 SUITE = "trixie"  # Debian 13: the first release with a MicroPython that is new enough
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 MIRROR_VARIABLE = "ESPDPS_DEBIAN_MIRROR"
@@ -38,7 +38,7 @@ class Unavailable(Exception):
 
 
 def interpreter(bits: int, folder: Path = BUILD / "micropython") -> Path:
-    """The executable of a unix MicroPython, 1.23 or newer, with objects of `bits` (32 or 64) bits.
+    """The executable of a unix MicroPython, 1.25 or newer, with objects of `bits` (32 or 64) bits.
 
     One on PATH comes first, then what an earlier call unpacked below `folder`, and only then the network.
     Raises Unavailable when there is none to be had, ValueError for another width.
@@ -90,7 +90,7 @@ def _architecture(bits: int) -> str:
     if sys.platform != "linux" or not shutil.which("apt-get") or not shutil.which("dpkg"):
         raise Unavailable(
             f"MicroPython ({bits} bits) is missing and there is no apt here to fetch it with; "
-            f"put a unix build of 1.23 or newer on PATH as `micropython`. {on_its_own}"
+            f"put a unix build of 1.25 or newer on PATH as `micropython`. {on_its_own}"
         )
     machine = _run(["dpkg", "--print-architecture"], "dpkg").strip()
     architecture = ARCHITECTURES.get(machine, {}).get(bits)
@@ -181,7 +181,7 @@ def _fault(program: Path, bits: int) -> str | None:
         return "it is no MicroPython"
     major, minor, maxsize = said[1:]
     if (int(major), int(minor)) < OLDEST:
-        return f"it is MicroPython {major}.{minor}, and 1.23 is the oldest that works"
+        return f"it is MicroPython {major}.{minor}, and 1.25 is the oldest that works here"
     width = 64 if int(maxsize) > 1 << 32 else 32
     return None if width == bits else f"it has {width} bits"
 
