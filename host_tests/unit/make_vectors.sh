@@ -35,6 +35,7 @@ ca() { # name, issuer or "", extra openssl req options
 }
 ca root ""
 ca intermediate root
+ca second intermediate
 
 leaf() { # prefix, genpkey options..., then the CN in $cn and the dates in $from and $to
   name=$1
@@ -45,7 +46,7 @@ leaf() { # prefix, genpkey options..., then the CN in $cn and the dates in $from
   mkdir -p ca && : >ca/index && echo 01 >ca/serial
   printf '[ca]\ndefault_ca=d\n[d]\ndatabase=ca/index\nserial=ca/serial\nnew_certs_dir=ca\ndefault_md=sha384\npolicy=p\nunique_subject=no\n[p]\nO=optional\nCN=supplied\n' >ca.cnf
   openssl req -inform DER -in "$name.csr" -out "$name.pem.csr"
-  quiet openssl ca -batch -config ca.cnf -cert intermediate.pem -keyfile intermediate.key -in "$name.pem.csr" \
+  quiet openssl ca -batch -config ca.cnf -cert "${issuer:-intermediate}.pem" -keyfile "${issuer:-intermediate}.key" -in "$name.pem.csr" \
     -startdate "$from" -enddate "$to" -extfile leaf.ext -notext -out "$name.pem"
   echo "${name}_CSR = \"$(b64 <"$name.csr")\""
   echo "${name}_LEAF = \"$(openssl x509 -in "$name.pem" -outform DER | b64)\""
@@ -55,9 +56,11 @@ leaf P384 -algorithm EC -pkeyopt ec_paramgen_curve:P-384
 leaf P256 -algorithm EC -pkeyopt ec_paramgen_curve:P-256
 leaf RSA -algorithm RSA -pkeyopt rsa_keygen_bits:2048
 cn=somebody-else leaf OTHER -algorithm EC -pkeyopt ec_paramgen_curve:P-384
+issuer=second leaf DEEP -algorithm EC -pkeyopt ec_paramgen_curve:P-256
 from=19990101000000Z to=20600101000000Z cn=contoso-0001
 leaf LONG -algorithm EC -pkeyopt ec_paramgen_curve:P-256
 echo "INTERMEDIATE = \"$(openssl x509 -in intermediate.pem -outform DER | b64)\""
+echo "SECOND = \"$(openssl x509 -in second.pem -outform DER | b64)\""
 echo "ROOT = \"$(openssl x509 -in root.pem -outform DER | b64)\""
 for name in P384 P256 RSA LONG; do
   # The BIT STRING of the public key, without the byte that counts unused bits, ends the SubjectPublicKeyInfo.

@@ -34,6 +34,17 @@ def test_a_leaf_alone_and_with_strangers():
     assert pick([vectors.OTHER_LEAF, LEAF, INTERMEDIATE, ROOT])[1] == [LEAF, INTERMEDIATE]
 
 
+def test_four_certificates_in_any_order():
+    deep = [vectors.DEEP_LEAF, vectors.SECOND, INTERMEDIATE, ROOT]
+    csr = a2b_base64(vectors.DEEP_CSR)
+    for a in range(4):
+        for b in range(4):
+            for c in range(4):
+                if len({a, b, c}) == 3:
+                    order = [deep[a], deep[b], deep[c], deep[6 - a - b - c]]
+                    assert pick(order, csr=csr)[1] == deep[:3], (a, b, c)
+
+
 def test_each_key_type():
     for kind in ("P384", "P256", "RSA"):
         text = getattr(vectors, kind + "_LEAF")
