@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from espdps import devices, keys, roots
 from espdps.errors import ToolError
@@ -203,3 +204,62 @@ def test_a_simulator_that_is_not_there_is_said_so(tmp_path: Path) -> None:
 
 def test_a_key_as_service_makes_it_is_taken() -> None:
     assert len(keys.decode_key(KEY)) == 64
+
+
+def test_a_request_that_does_not_fit_is_found_before_a_board_is_touched(tmp_path: Path) -> None:
+    folder = devices.create(PLAN, tmp_path)
+    devices.load(folder)
+    good = {name: (folder / name).read_bytes() for name in ("device.csr", "device.key")}
+    other = keys.new_key()
+    for name, content, words in (
+        ("device.key", keys.key_der(other), "not a pair"),
+        ("device.csr", keys.csr_der(other, "greenhouse-1"), "not a pair"),
+        ("device.csr", b"0", "cannot be read"),
+        ("device.csr", b"-----BEGIN CERTIFICATE REQUEST-----", "cannot be read"),
+        ("device.key", b"", "cannot be read"),
+    ):
+        (folder / name).write_bytes(content)
+        with pytest.raises(ToolError, match=words):
+            devices.load(folder)
+        (folder / name).write_bytes(good[name])
+    (folder / "device.key").write_bytes(keys.key_der(other))
+    (folder / "device.csr").write_bytes(keys.csr_der(other, "greenhouse-2"))
+    with pytest.raises(ToolError, match="is for greenhouse-2, not for greenhouse-1"):
+        devices.load(folder)
+    (folder / "device.key").unlink()
+    with pytest.raises(ToolError, match=r"device\.key is missing"):
+        devices.load(folder)
+
+
+def test_an_onboarding_certificate_goes_into_the_folder(tmp_path: Path) -> None:
+    key = keys.new_key()
+    (tmp_path / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+        )
+    )
+    subprocess.run(
+        ["openssl", "req", "-x509", "-key", "key.pem", "-subj", "/CN=Greenhouse-1", "-days", "2", "-out", "cert.pem"],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
+    pair = (tmp_path / "cert.pem").read_bytes(), (tmp_path / "key.pem").read_bytes()
+    plan = replace(PLAN, device_key=None, onboarding=pair)
+    folder = devices.create(plan, tmp_path / "devices")
+    assert json.loads((folder / "device.json").read_text())["auth"] == "x509"
+    assert json.loads((folder / "secrets.json").read_text()) == {}
+    assert (folder / "onboarding.key").read_bytes() == keys.key_der(key)
+    assert (folder / "onboarding.crt").stat().st_mode & 0o777 == 0o600
+    for wrong, words in (
+        ((pair[0], keys.key_der(keys.new_key())), "another key"),
+        ((b"x", pair[1]), "cannot be read"),
+        ((pair[0], b"x"), "cannot be read"),
+    ):
+        with pytest.raises(ToolError, match=words):
+            devices.create(replace(plan, onboarding=wrong), tmp_path / "more")
+    with pytest.raises(ToolError, match="is for Greenhouse-1"):
+        devices.create(replace(plan, registration_id="greenhouse-2"), tmp_path / "more")
+    with pytest.raises(ToolError, match="no device key and no onboarding"):
+        devices.create(replace(plan, onboarding=None), tmp_path / "more")
+    assert not (tmp_path / "more").exists()

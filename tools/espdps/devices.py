@@ -102,6 +102,11 @@ def load(folder: Path, profiles: Path = boards.BOARDS) -> Device:
     for name in ("secrets.json", "roots.pem"):
         if not (folder / name).is_file():
             raise ToolError(f"{folder / name} is missing", "make it anew: esp-dps new … --force")
+    if (folder / "device.csr").is_file():
+        if not (folder / "device.key").is_file():
+            raise ToolError(f"{folder / 'device.key'} is missing", "make it anew: esp-dps new … --force")
+        pair = [(folder / part).read_bytes() for part in ("device.csr", "device.key")]
+        keys.check_csr(pair[0], pair[1], config["registration_id"])
     return Device(folder, config, boards.load(manifest["board"], profiles))
 
 

@@ -123,6 +123,23 @@ def hub_token(hub: str, device_id: str, key_b64: str, expires: int) -> str:
     return sas_token(f"{hub}/devices/{device_id}", key_b64, expires)
 
 
+def check_csr(csr: bytes, key: bytes, registration_id: str) -> None:
+    """Raises ToolError unless the CSR (DER) is by this private key (DER) and for this registration id."""
+    try:
+        request = x509.load_der_x509_csr(csr)
+        private = serialization.load_der_private_key(key, None)
+    except (ValueError, TypeError):  # without their words, which may quote the file
+        raise ToolError("device.csr or device.key cannot be read", "make them anew: esp-dps new … --force") from None
+    names = [str(name.value) for name in request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    if not request.is_signature_valid or request.public_key() != private.public_key():
+        raise ToolError("device.csr and device.key are not a pair", "make them anew: esp-dps new … --force")
+    if [name.lower() for name in names] != [registration_id.lower()]:
+        raise ToolError(
+            f"device.csr is for {', '.join(names) or 'nobody'}, not for {registration_id}",
+            "make it anew: esp-dps new … --force",
+        )
+
+
 def check_pair(certificates: bytes, key: bytes, registration_id: str) -> tuple[bytes, bytes]:
     """An onboarding certificate (PEM, leaf first) and its private key, as the board takes them: PEM and DER.
 
