@@ -85,7 +85,7 @@ def refusal_cases() -> list[Any]:
     return [
         case("expired", "expired", lambda i, k: {"password": dps_token(i, "dev", k, expiry=int(time.time()) - 1)}),
         case("expired-1970", "expired", lambda i, k: {"password": dps_token(i, "dev", k, expiry=3600)}),
-        case("no-password", "no token", lambda i, k: {"password": None}),
+        case("no-password", "neither token", lambda i, k: {"password": None}),
         case("not-a-token", "not a Shared", lambda i, k: {"password": "secret"}),
         case("half-a-token", "without sr", lambda i, k: {"password": dps_token(i, "dev", k).split("&se=")[0]}),
         case("twice", "repeated", lambda i, k: {"password": dps_token(i, "dev", k) + "&se=9999999999"}),

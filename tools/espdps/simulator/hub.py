@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from cryptography import x509
 
-from . import ca, sas
+from . import attestation, ca, sas
 from .events import EventLog
 from .mqtt import Connect, Message, Refused
 from .packets import Violation
@@ -146,11 +146,19 @@ class HubConnection:
             raise self._refused("token not signed by a key of this device")
 
     def _check_certificate(self, device: Device, certificate: x509.Certificate) -> None:
-        if not device.certificates:
-            raise self._refused("device has no certificate authority")
-        refusal = self._hub.authority.refusal(certificate)
+        """By what DPS prepared: an issued certificate, the enrolled one, or one by an enrolled signer."""
+        refusal = ca.out_of_date(certificate)
         if refusal is not None:
             raise self._refused(refusal)
+        if certificate in device.certificates:
+            return  # known by its thumbprint, so its name says nothing
+        if not (device.issued and self._hub.authority.issued(certificate)):
+            if not device.signers:
+                raise self._refused("certificate not issued by an authority of this device")
+            try:
+                attestation.signer_of(certificate, self._connect.chain, device.signers)
+            except attestation.Untrusted as error:
+                raise self._refused(str(error)) from None
         if ca.common_name(certificate.subject) != self.device:
             raise self._refused("common name of the certificate is not the device id")
 
