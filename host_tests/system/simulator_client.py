@@ -165,9 +165,9 @@ class PahoDevice:
     def publish(self, topic: str, body: bytes | str | None = None, qos: int = 1, retain: bool = False) -> None:
         self.client.publish(topic, body, qos, retain).wait_for_publish(WAIT)
 
-    def register(self, registration_id: str, csr: Any = None) -> str:
+    def register(self, registration_id: str, csr: Any = None, **fields: Any) -> str:
         """Sends the request, a CSR in bytes as base64 and any other as it is; returns its request id."""
-        body = {"registrationId": registration_id}
+        body = {"registrationId": registration_id, **fields}
         if csr is not None:
             body["csr"] = base64.b64encode(csr).decode() if isinstance(csr, bytes) else csr
         rid = uuid.uuid4().hex
@@ -212,9 +212,9 @@ def dps_device(
         device.close()
 
 
-def finish(device: PahoDevice, registration_id: str, csr: bytes | None = None) -> dict[str, Any]:
+def finish(device: PahoDevice, registration_id: str, csr: bytes | None = None, **fields: Any) -> dict[str, Any]:
     """Register, poll until it is over; the last answer's body."""
-    rid = device.register(registration_id, csr)
+    rid = device.register(registration_id, csr, **fields)
     answer = device.answer()
     assert answer.rid == rid
     while answer.body.get("status") == "assigning":

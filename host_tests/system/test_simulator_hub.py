@@ -194,7 +194,7 @@ def test_device_without_credential_policy(sim: Simulator, tmp_path: Path) -> Non
         device.register("revoked")
         device.poll(device.answer().body["operationId"])
         assert device.answer().body["status"] == "assigned"
-    refused(sim, "revoked", "no certificate authority", pem)
+    refused(sim, "revoked", "authority of this device", pem)
 
 
 def test_a_second_connection_closes_the_first(sim: Simulator, tmp_path: Path) -> None:

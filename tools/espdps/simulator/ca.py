@@ -123,16 +123,18 @@ def _root(common_name: str, key: CaKey) -> Pair:
     return Pair(certificate, key)
 
 
-def _intermediate(common_name: str, key: CaKey, root: Pair, usage: x509.ObjectIdentifier) -> Pair:
+def _intermediate(
+    common_name: str, key: CaKey, issuer: Pair, usage: x509.ObjectIdentifier, path_length: int = 0
+) -> Pair:
     start = now() - seconds(_DAY)
     extensions = (
-        (x509.BasicConstraints(ca=True, path_length=0), True),
+        (x509.BasicConstraints(ca=True, path_length=path_length), True),
         (_key_usage("key_cert_sign", "crl_sign", "digital_signature"), True),
         (x509.ExtendedKeyUsage([usage]), False),
         *_published("roots", copies=1),
     )
     certificate = _build(
-        _name(common_name), key.public_key(), root, root.key, start, start + seconds(_INTERMEDIATE_DAYS * _DAY),
+        _name(common_name), key.public_key(), issuer, issuer.key, start, start + seconds(_INTERMEDIATE_DAYS * _DAY),
         extensions,
     )  # fmt: skip
     return Pair(certificate, key)
@@ -249,15 +251,20 @@ def _p384() -> ec.EllipticCurvePrivateKey:
 
 
 class IssuingAuthority:
-    """Signs operational certificates: P-384 root and intermediate, SHA-384, as seen on the real service."""
+    """Signs operational certificates: P-384 root and intermediate, SHA-384, as seen on the real service.
+
+    A second, ``deep`` intermediate has one more above it, for chains of four.
+    """
 
     def __init__(self, directory: Path) -> None:
+        def keep(file: str, name: str, issuer: Pair, path_length: int = 0) -> Pair:
+            usage = ExtendedKeyUsageOID.CLIENT_AUTH
+            return _keep(directory, file, lambda: _intermediate(name, _p384(), issuer, usage, path_length))
+
         self.root = _keep(directory, "issuing-root", lambda: _root("esp-dps simulator device root", _p384()))
-        self.intermediate = _keep(
-            directory,
-            "issuing-intermediate",
-            lambda: _intermediate("esp-dps simulator device CA 1", _p384(), self.root, ExtendedKeyUsageOID.CLIENT_AUTH),
-        )
+        self.intermediate = keep("issuing-intermediate", "esp-dps simulator device CA 1", self.root)
+        self._policy = keep("issuing-policy", "esp-dps simulator device policy CA", self.root, path_length=1)
+        self._deep = keep("issuing-deep", "esp-dps simulator device CA 2", self._policy)
 
     def issue(
         self,
@@ -265,14 +272,16 @@ class IssuingAuthority:
         public_key: CertificatePublicKeyTypes,
         life: int,
         begins: int = 0,
+        deep: bool = False,
     ) -> x509.Certificate:
         """A leaf for client authentication, valid for ``life`` seconds from ``begins`` seconds after now.
 
         The start is put back by a twelfth of the life, five minutes at most: a device's clock may be a little slow.
         """
         start = now() + seconds(begins)
+        issuer = self._deep if deep else self.intermediate
         return _build(
-            _name(common_name, organization=None), public_key, self.intermediate, self.intermediate.key,
+            _name(common_name, organization=None), public_key, issuer, issuer.key,
             start - seconds(min(300, life // 12)), start + seconds(life),
             (
                 (x509.BasicConstraints(ca=False, path_length=None), True),
@@ -284,28 +293,33 @@ class IssuingAuthority:
 
     def chain(self, leaf: x509.Certificate) -> list[bytes]:
         """DER, leaf first, the root last."""
-        certificates = (leaf, self.intermediate.certificate, self.root.certificate)
-        return [certificate.public_bytes(Encoding.DER) for certificate in certificates]
+        issuers = {pair.certificate.subject: pair.certificate for pair in (self.intermediate, self._deep, self._policy)}
+        path = [leaf]
+        while path[-1].issuer in issuers:
+            path.append(issuers[path[-1].issuer])
+        return [certificate.public_bytes(Encoding.DER) for certificate in (*path, self.root.certificate)]
 
-    def refusal(self, leaf: x509.Certificate) -> str | None:
-        """Why a client certificate is not one of ours or cannot be used now; None if it is good.
+    def issued(self, leaf: x509.Certificate) -> bool:
+        """Whether a client certificate is one of ours.
 
         The leaf alone is enough, as at the real Hub: the service knows its intermediates.
         """
-        try:
-            leaf.verify_directly_issued_by(self.intermediate.certificate)
-        except (InvalidSignature, TypeError, ValueError):
-            return "certificate not issued by this authority"
-        if now() < leaf.not_valid_before_utc:
-            return "certificate not valid yet"
-        if now() > leaf.not_valid_after_utc:
-            return "certificate expired"
-        return None
+        for issuer in (self.intermediate, self._deep):
+            try:
+                leaf.verify_directly_issued_by(issuer.certificate)
+                return True
+            except (InvalidSignature, TypeError, ValueError):
+                pass  # not by this one
+        return False
 
 
-def is_valid(certificate: x509.Certificate) -> bool:
-    """Whether now is between its dates."""
-    return certificate.not_valid_before_utc <= now() <= certificate.not_valid_after_utc
+def out_of_date(certificate: x509.Certificate) -> str | None:
+    """Why a certificate cannot be used now; None if it can."""
+    if now() < certificate.not_valid_before_utc:
+        return "certificate not valid yet"
+    if now() > certificate.not_valid_after_utc:
+        return "certificate expired"
+    return None
 
 
 def common_name(name: x509.Name) -> str | None:

@@ -5,8 +5,6 @@ Neither sockets nor packets here; a device's key and token are compared and forg
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import re
 import uuid
@@ -14,48 +12,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-
-from . import attestation, ca, sas
+from . import attestation, ca, issuance, sas
+from .errors import ServiceError, error_body
 from .events import EventLog
 from .mqtt import Connect, Message, Refused
 from .options import Options
 from .packets import Violation
-from .state import ID, Enrollment, Operation, State, timestamp
-from .trouble import Assigning, Chain, Error, Raw, Rid, Troubles
+from .state import ID, Enrollment, Operation, State
+from .trouble import Assigning, Chain, Error, Late, Profile, Raw, Rid, Spelling, Troubles, Vanished
 from .trouble import State as FinalState
 
 _USERNAME = re.compile(r"(?P<scope>[^/]+)/registrations/(?P<id>[^/]+)/api-version=(?P<version>[^&/]+)(&.*)?", re.DOTALL)
 _VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?")
-_CSR_SINCE = "2025-07-01"  # the first api-version with certificate issuance of this form
-_PEM_API = "2021-11-01-preview"  # certificate issuance as it was first: PEM text under other names
 _RESPONSES = "$dps/registrations/res/"
 _REGISTER = "$dps/registrations/PUT/iotdps-register/"
 _POLL = "$dps/registrations/GET/iotdps-get-operationstatus/"
 _BODY_LIMIT = 96 * 1024
-_DAY = 86400
+
+# Custom allocation as a function: what is known of the device, then what it is given, None for nothing.
+Allocate = Callable[[dict[str, Any]], dict[str, Any] | None]
 
 
-class ServiceError(Exception):
-    """An answer in the service's error form."""
-
-    def __init__(self, status: int, error_code: int, message: str, retry_after: int | None = None) -> None:
-        super().__init__(message)
-        self.status, self.error_code, self.message, self.retry_after = status, error_code, message, retry_after
-
-
-def error_body(error_code: int, message: str) -> dict[str, Any]:
-    return {
-        "errorCode": error_code,
-        "trackingId": str(uuid.uuid4()),
-        "message": message,
-        "timestampUtc": timestamp(),
-    }
-
-
-@dataclass(frozen=True)
+@dataclass
 class Dps:
     """What all connections to DPS share."""
 
@@ -65,9 +43,7 @@ class Dps:
     options: Options
     log: EventLog
     troubles: Troubles
-    allocate: Callable[
-        [str, Any], Any
-    ]  # registration id and the device's payload -> the payload that goes back, or None
+    allocate: Allocate | None = None
 
     def open(self, connect: Connect) -> DpsConnection:
         """Raises Refused when the username is not of the form ``{scope}/registrations/{id}/api-version={version}``."""
@@ -90,41 +66,24 @@ class DpsConnection:
         self._dps, self._connect, self._version = dps, connect, api_version
         self._number = 0
         self._enrollment: Enrollment | None = None
+        self._proof: dict[str, Any] = {}  # how registrationState tells the attestation
         self._problem: ServiceError | None = None
+        self._vanished = False  # an operation did, by script
+        self._last: Message | None = None
 
     def accept(self, connection: int) -> None:
         self._number = connection
-        if self._connect.client_id != self.device:
+        if not self._is_me(self._connect.client_id):
             raise self._refused("client id is not the registration id")
         if self._connect.will_topic is not None:
             raise self._refused("DPS takes no will")
-        if self._connect.password is None:
-            self._accept_certificate()
-            return
-        try:
-            resource = f"{self._dps.id_scope}/registrations/{self.device}"
-            token = sas.check(self._connect.password, resource, "registration")
-        except sas.BadToken as error:
-            raise self._refused(str(error)) from None
+        attest, auth = (self._by_token, "sas") if self._connect.password is not None else (self._by_certificate, "x509")
         # Seen at the real service: who signs wrongly is let in and told so when it registers.
         try:
-            self._enrollment = self._attest(token)
+            self._enrollment = attest()
         except ServiceError as error:
             self._problem = error
-        self._report("dps.connect", api_version=self._version)
-
-    def _accept_certificate(self) -> None:
-        leaf = self._connect.certificate
-        if leaf is None:
-            raise self._refused("neither token nor client certificate")
-        name = ca.common_name(leaf.subject)
-        if name is None or name.lower() != self.device.lower():
-            raise self._refused("common name of the certificate is not the registration id")
-        try:
-            self._enrollment = self._attest_chain(attestation.Chain(leaf, self._connect.others))
-        except ServiceError as error:
-            self._problem = error
-        self._report("dps.connect", api_version=self._version)
+        self._report("dps.connect", api_version=self._version, auth=auth)
 
     def grant(self, topic_filter: str) -> bool:
         return topic_filter == _RESPONSES + "#"
@@ -153,52 +112,80 @@ class DpsConnection:
         if isinstance(action, Rid):
             foreign = replace(answer, topic=answer.topic.replace(f"$rid={rid}", f"$rid={uuid.uuid4()}"))
             return [foreign, answer] if action.first else [foreign]
-        return [answer]
+        manner = self._dps.troubles.at("answer", self.device)
+        last, self._last = self._last, answer
+        if isinstance(manner, Late) and last is not None:
+            return [last, answer]
+        return [_respelled(answer) if isinstance(manner, Spelling) else answer]
 
     def end(self) -> None:
         """Nothing is held for a connection: an operation outlives it."""
 
     # Attestation
 
-    def _attest(self, token: sas.Token) -> Enrollment:
-        """The enrollment whose key signed the token. Raises ServiceError.
+    def _by_token(self) -> Enrollment:
+        """The enrollment whose key signed the token. Raises Refused and ServiceError.
 
         An individual enrollment is the only one that counts for its registration id. A key derived from no group's
         cannot be told from a wrong one, so only where there is no group at all the enrollment is what is missing.
         """
-        state = self._dps.state
-        if not ID.fullmatch(self.device):
-            raise ServiceError(400, 400004, "Invalid registration ID.")
-        individual = state.enrollment(self.device, group=False)
-        candidates = [individual] if individual is not None else state.groups()
-        candidates = [enrollment for enrollment in candidates if enrollment.attestation == "symmetricKey"]
+        try:
+            resource = f"{self._dps.id_scope}/registrations/{self.device}"
+            token = sas.check(self._connect.password, resource, "registration")
+        except sas.BadToken as error:
+            raise self._refused(str(error)) from None
+        individual = self._individual()
+        candidates = [individual] if individual is not None else self._dps.state.groups()
         if not candidates:
             raise ServiceError(404, 404201, "Enrollment not found.")
         for enrollment in candidates:
             if token.signed_by(enrollment.device_keys(self.device)):
+                self._proof = {"symmetricKey": {"enrollmentGroupId": enrollment.id} if enrollment.group else {}}
                 return enrollment
         raise ServiceError(401, 401000, "Unauthorized.")
 
-    def _attest_chain(self, chain: attestation.Chain) -> Enrollment:
-        """The enrollment that this client certificate belongs to. Raises ServiceError."""
-        state = self._dps.state
+    def _by_certificate(self) -> Enrollment:
+        """The enrollment of the client certificate or of its signer. Raises Refused and ServiceError.
+
+        Seen at the service: a certificate that is not this device's is refused in the CONNACK, and 401002 with one of
+        three texts answers the registration of others. Which fault gets which is inference, here and in attestation.py.
+        """
+        leaf, chain = self._connect.certificate, self._connect.chain
+        if leaf is None:
+            raise self._refused("neither token nor client certificate")
+        name = ca.common_name(leaf.subject)
+        if name is None or not self._is_me(name):
+            raise self._refused("common name of the certificate is not the registration id")
+        proof: dict[str, Any] = {"certificateInfo": attestation.certificate_info(leaf)}
+        enrollment = self._individual()
+        if enrollment is not None:
+            if not enrollment.certificates:
+                raise ServiceError(401, 401002, "Unauthorized.")
+            if leaf not in enrollment.certificates:
+                raise self._refused("client certificate is not the enrolled one")
+            if ca.out_of_date(leaf) is not None:
+                raise ServiceError(401, 401002, attestation.OUT_OF_DATE)
+        else:
+            # A signer that two groups share counts for the elder.
+            signers = {signer: group for group in reversed(self._dps.state.groups()) for signer in group.certificates}
+            try:
+                signer = attestation.signer_of(leaf, chain, signers)
+            except attestation.Untrusted as error:
+                raise ServiceError(401, 401002, str(error)) from None
+            enrollment = signers[signer]
+            proof["enrollmentGroupId"] = enrollment.id
+            proof["signingCertificateInfo"] = attestation.certificate_info(signer)
+        self._proof = {"x509": proof}
+        return enrollment
+
+    def _individual(self) -> Enrollment | None:
+        """The individual enrollment of this registration id. Raises ServiceError for an id that is none."""
         if not ID.fullmatch(self.device):
             raise ServiceError(400, 400004, "Invalid registration ID.")
-        individual = state.enrollment(self.device, group=False)
-        if individual is not None:
-            if chain.leaf not in individual.certificates or not ca.is_valid(chain.leaf):
-                raise ServiceError(401, 401002, attestation.INVALID)
-            return individual
-        problem = attestation.NOT_FOUND
-        for group in state.groups():
-            if not group.signers:
-                continue
-            found = chain.problem(group.signers)
-            if found is None:
-                return group
-            if problem == attestation.NOT_FOUND:
-                problem = found
-        raise ServiceError(401, 401002, problem)
+        return self._dps.state.enrollment(self.device, group=False)
+
+    def _is_me(self, name: str) -> bool:
+        return name.lower() == self.device.lower()  # registration ids are case-insensitive
 
     def _refused(self, reason: str) -> Refused:
         return Refused("dps", self.device, 5, reason)
@@ -216,25 +203,26 @@ class DpsConnection:
             return self._final(action.status, rid, action.error_code, action.message)
         if self._problem is not None:
             raise self._problem
+        if isinstance(action, Vanished) and not self._vanished:
+            self._vanished = True
+            self._dps.state.forget(self.device)
         return self._register(body, rid) if place == "register" else self._poll(query.get("operationId", ""), rid)
 
     def _register(self, body: bytes, rid: str) -> Message:
         request = _json(body)
-        pem = request.get("clientCertificateCsr") if self._version == _PEM_API else None
-        csr = _without_armor(pem) if pem is not None else request.get("csr")
-        self._report("dps.register", csr=csr is not None, payload="payload" in request)
+        csr, payload = issuance.request(request, self._version), request.get("payload")
+        self._report("dps.register", csr=csr is not None, payload=payload is not None)
         # A body for another id contradicts the connection; the service's code for it is not known, this is its kin.
-        if request.get("registrationId", self.device) != self.device:
+        if not self._is_me(str(request.get("registrationId") or self.device)):
             raise ServiceError(400, 400004, "The registration ID in the body is not the one of the connection.")
         signing_request = None
         if csr is not None:
-            if pem is None and self._version[: len(_CSR_SINCE)] < _CSR_SINCE:
-                raise ServiceError(400, 400012, f"csr: not known to api-version {self._version}.")
-            signing_request = _certificate_request(csr, self.device)
+            signing_request = issuance.read(csr, self._version)
+            issuance.check(signing_request, self.device, self._dps.options.key_types)
         enrollment = self._current()
         if enrollment.provisioning_status != "enabled":
             return self._final("disabled", rid)
-        operation = Operation(enrollment, self._assigning().times, signing_request, request.get("payload"))
+        operation = Operation(enrollment, self._assigning().times, signing_request, payload)
         self._dps.state.begin(self.device, operation)
         return self._progress(operation, rid)
 
@@ -263,9 +251,9 @@ class DpsConnection:
     def _progress(self, operation: Operation, rid: str) -> Message:
         if operation.assigning_left > 0:
             operation.assigning_left -= 1
-            pause = self._assigning().retry_after
-            self._report("dps.assigning", retry_after=pause)
-            return _message(202, rid, {"operationId": operation.id, "status": "assigning"}, pause)
+            script = self._assigning()
+            self._report("dps.assigning", retry_after=script.retry_after)
+            return _message(202, rid, {"operationId": operation.id, "status": script.status}, script.retry_after)
         if operation.result is None:
             operation.result = self._assign(operation)
         result = {"operationId": operation.id, "status": "assigned", "registrationState": operation.result}
@@ -284,18 +272,28 @@ class DpsConnection:
             "substatus": registration.substatus,
             "lastUpdatedDateTimeUtc": registration.updated,
             "etag": registration.etag,
-            enrollment.attestation: {"enrollmentGroupId": enrollment.id} if enrollment.group else {},
+            **self._proof,
         }
-        returned = self._dps.allocate(self.device, operation.payload)
-        if returned is not None:
-            result["payload"] = returned
+        if self._dps.allocate is not None:
+            context = {"registrationId": self.device, **self._proof}
+            if operation.payload is not None:
+                context["payload"] = operation.payload
+            given = self._dps.allocate(context)
+            if given is not None and "payload" in given:
+                result["payload"] = given["payload"]
+        profile = self._dps.troubles.at("assigned", self.device)
+        if isinstance(profile, Profile):
+            result["connectionProfile"] = profile.value
         certificate = None
         if operation.csr is not None and enrollment.credential_policy is not None:
-            chain, certificate = self._issue(operation.csr, registration.device_id)
-            if self._version == _PEM_API and isinstance(chain, list):
-                result["issuedClientCertificate"] = "".join(_armored(part) for part in chain)
-            elif chain != "absent":
-                result["issuedCertificateChain"] = chain
+            action = self._dps.troubles.at("certificate", self.device)
+            trouble = action if isinstance(action, Chain) else None
+            life = self._dps.options.certificate_seconds
+            certificate, chain = issuance.issue(
+                self._dps.authority, operation.csr, registration.device_id, life, trouble
+            )
+            if trouble != Chain("absent"):
+                result.update(issuance.answer(chain, self._dps.authority, self._version))
         self._report(
             "dps.assigned",
             hub=registration.hub,
@@ -303,30 +301,6 @@ class DpsConnection:
             certificate=certificate and ca.facts(certificate),
         )
         return result
-
-    def _issue(
-        self, csr: x509.CertificateSigningRequest, device_id: str
-    ) -> tuple[list[str] | str | None, x509.Certificate]:
-        """The chain as the answer shows it, and its leaf. Trouble at ``certificate`` says what is wrong."""
-        action = self._dps.troubles.at("certificate", self.device)
-        kind = action.kind if isinstance(action, Chain) else ""
-        life = self._dps.options.certificate_seconds
-        key = ec.generate_private_key(ec.SECP384R1()).public_key() if kind == "other-key" else csr.public_key()
-        name = device_id + "-other" if kind == "other-name" else device_id
-        begins = {"expired": -life - 60, "not-yet-valid": _DAY}.get(kind, 0)
-        leaf = self._dps.authority.issue(name, key, life, begins)
-        chain = [base64.b64encode(der).decode() for der in self._dps.authority.chain(leaf)]
-        if kind == "reversed":
-            chain.reverse()
-        elif kind == "leaf-only":
-            chain = chain[:1]
-        elif kind == "empty":
-            chain = []
-        elif kind == "garbage":
-            chain = ["%% no base64 %%" + part[:60] for part in chain]
-        if kind == "absent":
-            return "absent", leaf
-        return (None if kind == "null" else chain), leaf
 
     # Answers
 
@@ -365,6 +339,13 @@ def _message(status: int, rid: str, body: bytes | dict[str, Any], retry_after: i
     return Message(topic, body if isinstance(body, bytes) else json.dumps(body, separators=(",", ":")).encode())
 
 
+def _respelled(message: Message) -> Message:
+    """The same properties, in reverse order and with other capitals. ``$rid`` keeps its spelling (Spelling)."""
+    path, _, properties = message.topic.partition("?")
+    pairs = [re.sub("^retry-after=", "Retry-After=", pair) for pair in reversed(properties.split("&"))]
+    return replace(message, topic=f"{path}?{'&'.join(pairs)}")
+
+
 def _json(body: bytes) -> dict[str, Any]:
     """A request body; all of its fields, and the body itself, may be left out. Raises ServiceError."""
     if not body.strip():
@@ -376,45 +357,3 @@ def _json(body: bytes) -> dict[str, Any]:
     if not isinstance(request, dict):
         raise ServiceError(400, 400012, "Deserialization error: the body is no JSON object.")
     return request
-
-
-def _without_armor(pem: Any) -> str:
-    """The base64 inside of a PEM text, "" if it is none: the caller's decoder says what is wrong."""
-    lines = pem.strip().splitlines() if isinstance(pem, str) else []
-    if len(lines) < 3 or lines[0] != "-----BEGIN CERTIFICATE REQUEST-----":
-        return ""
-    return "".join(lines[1:-1])
-
-
-def _armored(text: str) -> str:
-    lines = "\n".join(text[i : i + 64] for i in range(0, len(text), 64))
-    return f"-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n"
-
-
-def _certificate_request(text: Any, common_name: str) -> x509.CertificateSigningRequest:
-    """The CSR of a request: base64 of the DER. Raises ServiceError.
-
-    PEM is a deserialization error, as seen at the service. Its codes for a CSR that can be read but not be used are
-    not known; 400004 is what the Hub says in that case.
-    """
-    try:
-        csr = x509.load_der_x509_csr(base64.b64decode(text, validate=True))
-    except (TypeError, ValueError, binascii.Error, UnsupportedAlgorithm):
-        raise ServiceError(400, 400012, "Deserialization error: csr is not the base64 of a PKCS#10 in DER.") from None
-    try:
-        good = csr.is_signature_valid
-        key = csr.public_key()
-        name = ca.common_name(csr.subject)
-    except (TypeError, ValueError, InvalidSignature, UnsupportedAlgorithm):
-        raise ServiceError(400, 400004, "csr: cannot be verified.") from None
-    if not good:
-        raise ServiceError(400, 400004, "csr: the signature is not by its own key.")
-    if isinstance(key, rsa.RSAPublicKey):
-        usable = key.key_size >= 2048
-    else:
-        usable = isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, (ec.SECP256R1, ec.SECP384R1))
-    if not usable:
-        raise ServiceError(400, 400004, "csr: the key must be EC P-256, EC P-384, or RSA of 2048 bits or more.")
-    if name != common_name:
-        raise ServiceError(400, 400004, "csr: the common name is not the registration ID.")
-    return csr

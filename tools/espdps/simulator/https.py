@@ -13,7 +13,7 @@ from typing import Any
 from aiohttp import web
 
 from . import sas
-from .dps import ServiceError, error_body
+from .errors import ServiceError, error_body
 from .state import ID, Enrollment, State, new_etag, new_key, timestamp
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -196,7 +196,7 @@ def _key(given: Any, kept: str | None) -> str:
 def _enrollment_response(enrollment: Enrollment) -> web.Response:
     body: dict[str, Any] = {
         "enrollmentGroupId" if enrollment.group else "registrationId": enrollment.id,
-        "attestation": {"type": "symmetricKey"},  # a plain GET does not return the keys
+        "attestation": {"type": enrollment.attestation},  # a plain GET does not return the keys
         "provisioningStatus": enrollment.provisioning_status,
         "credentialPolicyName": enrollment.credential_policy,
         "allocationPolicy": "hashed",

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
-from . import ca, sas
-from .attestation import Chain
+from cryptography import x509
+
+from . import attestation, ca, sas
 from .events import EventLog
 from .mqtt import Connect, Message, Refused
 from .packets import Violation
@@ -78,7 +79,7 @@ class HubConnection:
             self._check_token(device, self._connect.password)
             auth, certificate = "sas", None
         elif self._connect.certificate is not None:
-            self._check_certificate(device, Chain(self._connect.certificate, self._connect.others))
+            self._check_certificate(device, self._connect.certificate)
             auth, certificate = "x509", ca.facts(self._connect.certificate)
         else:
             raise self._refused("neither token nor client certificate")
@@ -144,15 +145,21 @@ class HubConnection:
         if not token.signed_by(device.keys):
             raise self._refused("token not signed by a key of this device")
 
-    def _check_certificate(self, device: Device, chain: Chain) -> None:
-        onboarding = chain.leaf in device.enrolled or device.signers and chain.problem(device.signers) is None
-        if not onboarding:
-            if not device.certificates:
-                raise self._refused("device has no certificate authority")
-            refusal = self._hub.authority.refusal(chain.leaf)
-            if refusal is not None:
-                raise self._refused(refusal)
-        if ca.common_name(chain.leaf.subject) != self.device:
+    def _check_certificate(self, device: Device, certificate: x509.Certificate) -> None:
+        """By what DPS prepared: an issued certificate, the enrolled one, or one by an enrolled signer."""
+        refusal = ca.out_of_date(certificate)
+        if refusal is not None:
+            raise self._refused(refusal)
+        if certificate in device.certificates:
+            return  # known by its thumbprint, so its name says nothing
+        if not (device.issued and self._hub.authority.issued(certificate)):
+            if not device.signers:
+                raise self._refused("certificate not issued by an authority of this device")
+            try:
+                attestation.signer_of(certificate, self._connect.chain, device.signers)
+            except attestation.Untrusted as error:
+                raise self._refused(str(error)) from None
+        if ca.common_name(certificate.subject) != self.device:
             raise self._refused("common name of the certificate is not the device id")
 
     def _refused(self, reason: str) -> Refused:

@@ -31,7 +31,7 @@ from .packets import (
     read_packet,
 )
 from .tls import TlsLink
-from .trouble import Action, Cut, Refuse, Silence, Troubles
+from .trouble import Action, Cut, Early, Refuse, Silence, Troubles
 
 _BODY_LIMIT = 256 * 1024  # the largest message of the Hub
 _KEEP_ALIVE_LIMIT = 1177  # seconds; the service's own when the client asks for none or for more
@@ -48,14 +48,17 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Connect:
-    """What a client says of itself. ``close`` ends its connection with a reason."""
+    """What a client says of itself. ``chain``: the certificates it presented beside its own, in its order.
+
+    ``close`` ends its connection with a reason.
+    """
 
     client_id: str
     username: str
     password: str | None = field(repr=False)
     will_topic: str | None
     certificate: x509.Certificate | None
-    others: tuple[x509.Certificate, ...]  # what else of a chain the client presented
+    chain: tuple[x509.Certificate, ...]
     close: Callable[[str], None]
 
 
@@ -145,10 +148,11 @@ class Session:
         connect = Connect(
             client_id=payload.client_id or "",
             username=payload.username or "",
-            password=payload.password,
+            # umqtt cannot leave it out: a board with a certificate sends an empty one.
+            password=payload.password or None,
             will_topic=payload.will_topic,
             certificate=self._link.peer_certificate,
-            others=self._link.peer_others,
+            chain=self._link.peer_chain,
             close=self._link.close,
         )
         try:
@@ -209,7 +213,8 @@ class Session:
             filters=[topic_filter for topic_filter, _ in topics],
             granted=codes,
         )
-        self._link.write(SubackPacket.build(number, codes).to_bytes())
+        early = self._delivery(Message(action.topic, action.body)) if isinstance(action, Early) else b""
+        self._link.write(early + SubackPacket.build(number, codes).to_bytes())
 
     def _unsubscribe(self, packet: UnsubscribePacket) -> None:
         number = packet_id(packet)

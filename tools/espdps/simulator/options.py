@@ -9,6 +9,8 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
+KEY_TYPES = ("ec-p384", "ec-p256", "rsa")
+
 # A label of letters, digits and dashes: these names go into certificates and into MQTT usernames.
 _HUB = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.localhost")
 
@@ -21,6 +23,8 @@ class Options:
     ``retry_after``: whole seconds a device is told to wait between polls; None leaves the property out.
     ``assigning``: how many answers say ``assigning`` before the one that says ``assigned``; the answer to the
     registration is the first of them. ``certificate_seconds``: life of an issued certificate.
+    ``key_types``: what the credential policy certifies, of KEY_TYPES (RSA from 2048 bits). All of them by default, as
+    seen at the service; its documentation says EC P-384 only, which is ``("ec-p384",)``.
     ``connect_deadline``: seconds from the TCP connection to a complete CONNECT. Ports: 0 takes a free one.
 
     Raises ValueError for a value outside of what the service knows.
@@ -30,6 +34,7 @@ class Options:
     retry_after: int | None = 3
     assigning: int = 1
     certificate_seconds: int = 30 * 86400
+    key_types: tuple[str, ...] = KEY_TYPES
     connect_deadline: float = 10.0
     address: str = "127.0.0.1"
     mqtt_port: int = 0
@@ -47,5 +52,7 @@ class Options:
             raise ValueError("assigning: 0 or more answers")
         if self.certificate_seconds < 1:
             raise ValueError("certificate_seconds: at least 1")
+        if not self.key_types or not set(self.key_types) <= set(KEY_TYPES):
+            raise ValueError(f"key_types: some of {', '.join(KEY_TYPES)}")
         if self.connect_deadline <= 0:
             raise ValueError("connect_deadline: seconds, more than 0")

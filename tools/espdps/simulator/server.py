@@ -11,16 +11,16 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from cryptography import x509
 from OpenSSL import SSL
 
+from .attestation import load
 from .ca import IssuingAuthority, ServerIdentity
-from .dps import Dps
+from .dps import Allocate, Dps
 from .events import Event, EventLog, OnEvent, line
 from .files import write_private
 from .https import ServiceApi
@@ -58,17 +58,7 @@ class Simulator:
         self._identity = ServerIdentity(self.directory, self.options.hubs, self.options.address)
         self._authority = IssuingAuthority(self.directory)
         self._secrets = _service_secrets(self.directory / "service.json")
-        # What a custom allocation would give back to the device: nothing, until a test says otherwise.
-        self.allocate: Callable[[str, Any], Any] = lambda registration_id, payload: None
-        self._dps = Dps(
-            self._secrets["id_scope"],
-            self._state,
-            self._authority,
-            self.options,
-            self.log,
-            self._troubles,
-            lambda registration_id, payload: self.allocate(registration_id, payload),
-        )
+        self._dps = Dps(self._secrets["id_scope"], self._state, self._authority, self.options, self.log, self._troubles)
         self._hub = Hub(self._state, self._authority, self.log)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._links: set[TlsLink] = set()
@@ -109,11 +99,7 @@ class Simulator:
                 "id_scope": self._secrets["id_scope"],
                 "roots": str(self._identity.roots),
                 "hubs": list(options.hubs),
-                "groups": [
-                    {"id": group.id, "attestation": group.attestation, "primary_key": group.primary_key}
-                    for group in self._state.groups()
-                    if group.attestation == "symmetricKey"
-                ],
+                "groups": [_group_info(group) for group in self._state.groups()],
                 "service_policy": {"name": _POLICY, "key": self._secrets["policy_key"]},
             }
             stack.callback(self.info_file.unlink, missing_ok=True)
@@ -200,22 +186,34 @@ class Simulator:
     def add_group(
         self, id: str, primary_key: str | None = None, *, signers: Iterable[bytes] = (), **fields: Any
     ) -> Enrollment:
-        """An enrollment group by symmetric key (base64, made when None), or by ``signers``: CA certificates in PEM.
+        """An enrollment group by symmetric key (base64, made when None), or by X.509 if there are ``signers``.
 
-        ``fields`` as in state.Enrollment.
+        ``signers``: one or two certificates, PEM or DER, of roots or intermediates; ``fields`` as in state.Enrollment.
+        Raises ValueError.
         """
-        certificates = tuple(x509.load_pem_x509_certificate(pem) for pem in signers)
-        return self._add(Enrollment(id, True, primary_key or new_key(), signers=certificates, **fields))
+        return self._add(Enrollment(id, True, primary_key or "", certificates=tuple(map(load, signers)), **fields))
 
     def add_individual(
         self, registration_id: str, key: str | None = None, *, certificates: Iterable[bytes] = (), **fields: Any
     ) -> Enrollment:
-        """An individual enrollment by symmetric key (base64, made when None), or by client ``certificates`` in PEM.
+        """An individual enrollment by symmetric key (base64, made when None), or by X.509 with ``certificates``.
 
-        ``fields`` as in state.Enrollment.
+        ``certificates``: one or two client certificates, PEM or DER; ``fields`` as in state.Enrollment.
+        Raises ValueError.
         """
-        enrolled = tuple(x509.load_pem_x509_certificate(pem) for pem in certificates)
-        return self._add(Enrollment(registration_id, False, key or new_key(), certificates=enrolled, **fields))
+        known = tuple(map(load, certificates))
+        return self._add(Enrollment(registration_id, False, key or "", certificates=known, **fields))
+
+    @property
+    def allocate(self) -> Allocate | None:
+        """Called once a registration, in the simulator's thread, with what custom allocation is told of the device:
+        registrationId, x509 or symmetricKey, and payload if it sent one. What it returns may have a ``payload``.
+        """
+        return self._dps.allocate
+
+    @allocate.setter
+    def allocate(self, allocate: Allocate | None) -> None:
+        self._dps.allocate = allocate
 
     def group(self, id: str = GROUP) -> Enrollment:
         """Raises KeyError."""
@@ -268,6 +266,11 @@ class Simulator:
         """Runs a function in the event loop's thread, where connections live."""
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(function, *arguments)
+
+
+def _group_info(group: Enrollment) -> dict[str, str]:
+    info = {"id": group.id, "attestation": group.attestation}
+    return {**info, "primary_key": group.primary_key} if group.primary_key else info
 
 
 def _service_secrets(path: Path) -> dict[str, str]:

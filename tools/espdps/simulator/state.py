@@ -38,43 +38,49 @@ def new_key() -> str:
 
 @dataclass
 class Enrollment:
-    """An enrollment of one registration id, or (``group``) of all whose key or certificate comes from the same source.
+    """An enrollment of one registration id, or (``group``) of all whose credential comes of the group's.
 
-    By symmetric key, unless it names certificates: a group's ``signers`` (roots or intermediates) or an individual's
-    client ``certificates``, primary first. Raises ValueError for a key that is no base64.
+    By symmetric key (base64; made where left out), or by X.509 if there are ``certificates``, primary and secondary:
+    the signers of a group, the client certificates of an individual enrollment.
+
+    Raises ValueError for a key that is no base64, for keys beside certificates and for more than two certificates.
     """
 
     id: str
     group: bool
-    primary_key: str = field(default_factory=new_key, repr=False)
-    secondary_key: str = field(default_factory=new_key, repr=False)
+    primary_key: str = field(default="", repr=False)
+    secondary_key: str = field(default="", repr=False)
+    certificates: tuple[x509.Certificate, ...] = ()
     credential_policy: str | None = "default"
     provisioning_status: str = "enabled"
     hubs: tuple[str, ...] = ()
     device_id: str | None = None
-    signers: tuple[x509.Certificate, ...] = ()
-    certificates: tuple[x509.Certificate, ...] = ()
     etag: str = field(default_factory=new_etag)
     created: str = field(default_factory=timestamp)
     updated: str = field(default_factory=timestamp)
 
-    @property
-    def attestation(self) -> str:
-        """``x509`` or ``symmetricKey``, as the service API names them."""
-        return "x509" if self.signers or self.certificates else "symmetricKey"
-
     def __post_init__(self) -> None:
+        if len(self.certificates) > 2:
+            raise ValueError(f"enrollment {self.id}: a primary and a secondary certificate, no more")
+        if not self.certificates:
+            self.primary_key = self.primary_key or new_key()
+            self.secondary_key = self.secondary_key or new_key()
+        elif self.primary_key or self.secondary_key:
+            raise ValueError(f"enrollment {self.id}: either keys or certificates")
         for key in (self.primary_key, self.secondary_key):
             try:
                 base64.b64decode(key, validate=True)
             except ValueError:
                 raise ValueError(f"enrollment {self.id}: a key must be base64") from None
 
+    @property
+    def attestation(self) -> str:
+        """As the service names it."""
+        return "x509" if self.certificates else "symmetricKey"
+
     def device_keys(self, registration_id: str) -> list[str]:
-        """The keys (base64), primary first, that a device of this enrollment may sign with."""
-        if self.attestation == "x509":
-            return []
-        keys = [self.primary_key, self.secondary_key]
+        """The keys (base64), primary first, that a device of this enrollment may sign with; none with X.509."""
+        keys = [key for key in (self.primary_key, self.secondary_key) if key]
         return [sas.derived_key(key, registration_id) for key in keys] if self.group else keys
 
 
@@ -106,16 +112,17 @@ class Operation:
 
 @dataclass
 class Device:
-    """A device of a hub. It may use an issued certificate, its keys (base64) if it has some, and what it onboarded
-    with: a certificate under one of ``signers``, or one of those ``enrolled``."""
+    """A device of a hub. It may use an issued certificate, and what it had at DPS: its keys (base64), one of
+    ``certificates``, or a certificate by one of ``signers``.
+    """
 
     hub: str
     id: str
     enabled: bool = True
-    certificates: bool = False
-    keys: list[str] = field(default_factory=list, repr=False)
+    issued: bool = False
+    certificates: tuple[x509.Certificate, ...] = ()
     signers: tuple[x509.Certificate, ...] = ()
-    enrolled: tuple[x509.Certificate, ...] = ()
+    keys: list[str] = field(default_factory=list, repr=False)
 
 
 class State:
@@ -160,6 +167,11 @@ class State:
             operation = self._operations.get(registration_id.lower())
             return operation if operation is not None and operation.id == operation_id else None
 
+    def forget(self, registration_id: str) -> None:
+        """The operation of a registration id is gone."""
+        with self._lock:
+            self._operations.pop(registration_id.lower(), None)
+
     def assign(self, registration_id: str, enrollment: Enrollment) -> Registration:
         """Binds a registration id to a hub, for good once chosen, and makes or renews the hub's record of the device.
 
@@ -178,9 +190,10 @@ class State:
             registration.updated, registration.etag = timestamp(), new_etag()
             key = (registration.hub, registration.device_id.lower())
             device = self._devices.setdefault(key, Device(registration.hub, registration.device_id))
-            device.certificates = enrollment.credential_policy is not None
+            device.issued = enrollment.credential_policy is not None
+            device.certificates = () if enrollment.group else enrollment.certificates
+            device.signers = enrollment.certificates if enrollment.group else ()
             device.keys = enrollment.device_keys(registration_id)
-            device.signers, device.enrolled = enrollment.signers, enrollment.certificates
             return registration
 
     def registration(self, registration_id: str) -> Registration | None:

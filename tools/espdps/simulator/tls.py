@@ -69,7 +69,7 @@ class TlsLink(asyncio.Protocol):
         self.number = number
         self.reader = asyncio.StreamReader()
         self.peer_certificate: x509.Certificate | None = None
-        self.peer_others: tuple[x509.Certificate, ...] = ()
+        self.peer_chain: tuple[x509.Certificate, ...] = ()  # what the client presented besides, in its order
         self.device: str | None = None
         self.graceful = False  # MQTT's DISCONNECT came
         self._log, self._troubles, self._deadline = log, troubles, deadline
@@ -234,9 +234,7 @@ class TlsLink(asyncio.Protocol):
             self.peer_certificate = self._tls.get_peer_certificate(as_cryptography=True)
             if self.peer_certificate is not None:
                 subject = self.peer_certificate.subject.rfc4514_string()
-                # On a server OpenSSL keeps the client's own certificate in this list as well.
-                presented = self._tls.get_peer_cert_chain(as_cryptography=True) or []
-                self.peer_others = tuple(one for one in presented if one != self.peer_certificate)
+                self.peer_chain = tuple(self._tls.get_peer_cert_chain(as_cryptography=True) or ())
         except ValueError:
             subject = "unreadable"  # OpenSSL takes more than cryptography does: no service will know it
             self.peer_certificate = None

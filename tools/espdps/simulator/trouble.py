@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Error:
 
 @dataclass(frozen=True)
 class State:
-    """A final state on a topic with status 200: ``failed`` (with code and message) or ``disabled``."""
+    """A final state on a topic with status 200: ``failed`` (with code and message), ``disabled``, or an unknown one."""
 
     status: str
     error_code: int = 0
@@ -64,11 +65,45 @@ class Rid:
 
 
 @dataclass(frozen=True)
+class Vanished:
+    """The first poll of a connection finds its operation gone: 404203, and only a new registration helps."""
+
+
+@dataclass(frozen=True)
 class Assigning:
-    """This many answers say ``assigning``, with this retry-after (whole seconds, or None for no such property)."""
+    """This many answers say ``assigning``, with this retry-after (whole seconds, or None for no such property).
+
+    ``status``: another word for it, such as ``unassigned`` or one that nobody knows.
+    """
 
     times: int
     retry_after: int | None = None
+    status: str = "assigning"
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """The properties of an answer's topic come in reverse order, and retry-after as ``Retry-After``."""
+
+
+@dataclass(frozen=True)
+class Late:
+    """Each answer is preceded by the one before it, once more: it came late, to a request that is over."""
+
+
+@dataclass(frozen=True)
+class Early:
+    """A message that arrives before the SUBACK. The topic has to match the filter that is subscribed to."""
+
+    topic: str
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What registrationState.connectionProfile says of an assigned device; None is null."""
+
+    value: Any
 
 
 CHAINS = (
@@ -77,6 +112,8 @@ CHAINS = (
     "empty",
     "reversed",
     "leaf-only",
+    "no-root",
+    "longer",
     "other-key",
     "other-name",
     "expired",
@@ -87,7 +124,10 @@ CHAINS = (
 
 @dataclass(frozen=True)
 class Chain:
-    """What is wrong with the issued certificate chain: one of CHAINS."""
+    """What is wrong with the issued certificate chain, or unusual: one of CHAINS.
+
+    ``leaf-only`` has 1 element, ``no-root`` 2, ``longer`` 4; 3 is as usual.
+    """
 
     kind: str
 
@@ -99,23 +139,45 @@ class Shift:
     seconds: int
 
 
-Action = Silence | Cut | Refuse | Error | State | Raw | Rid | Assigning | Chain | Shift
+Action = (
+    Silence
+    | Cut
+    | Refuse
+    | Error
+    | State
+    | Raw
+    | Rid
+    | Vanished
+    | Assigning
+    | Spelling
+    | Late
+    | Early
+    | Profile
+    | Chain
+    | Shift
+)
 
 # What can be scripted where. The places without a prefix belong to DPS.
 _ANSWER: tuple[type, ...] = (Silence, Cut, Error, State, Raw, Rid)
 PLACES: Mapping[str, tuple[type, ...]] = {
     "tls": (Silence, Cut),  # TCP is accepted, TLS never begins (Cut: ends after n bytes)
     "connect": (Silence, Cut, Refuse),
-    "subscribe": (Silence, Cut, Refuse),
+    "subscribe": (Silence, Cut, Refuse, Early),
     "register": _ANSWER,
-    "poll": _ANSWER,
+    "poll": (*_ANSWER, Vanished),
+    "answer": (Spelling, Late),  # each answer of DPS, whatever it says
     "assigning": (Assigning,),
+    "assigned": (Profile,),
     "certificate": (Chain,),
     "hub.connect": (Silence, Cut, Refuse),
-    "hub.subscribe": (Silence, Cut, Refuse),
+    "hub.subscribe": (Silence, Cut, Refuse, Early),
     "hub.telemetry": (Silence, Cut),
     "ntp": (Silence, Shift),
 }
+
+
+_FINAL = ("assigned", "failed", "disabled")
+_NOT_FINAL = ("unassigned", "assigning", "assigned")  # of them the last goes well, and is nothing to script
 
 
 @dataclass(frozen=True)
@@ -136,8 +198,10 @@ class Trouble:
                 raise TypeError(f"{place}: cannot be {type(action).__name__}, only {names}")
             if isinstance(action, Chain) and action.kind not in CHAINS:
                 raise ValueError(f"no chain {action.kind!r}: one of {', '.join(CHAINS)}")
-            if isinstance(action, State) and action.status not in ("failed", "disabled"):
-                raise ValueError("state: failed or disabled")
+            if isinstance(action, State) and action.status in _NOT_FINAL:
+                raise ValueError(f"state: {action.status} is not the end of a registration that went wrong")
+            if isinstance(action, Assigning) and action.status in _FINAL:
+                raise ValueError(f"assigning: {action.status} is the end of a registration")
 
 
 class Troubles:

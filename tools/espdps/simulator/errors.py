@@ -1,0 +1,28 @@
+"""Errors as the service answers them, over MQTT and HTTPS alike.
+
+The message of one goes out to a device: nothing secret may be in it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from .state import timestamp
+
+
+class ServiceError(Exception):
+    """An answer in the service's error form."""
+
+    def __init__(self, status: int, error_code: int, message: str, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.status, self.error_code, self.message, self.retry_after = status, error_code, message, retry_after
+
+
+def error_body(error_code: int, message: str) -> dict[str, Any]:
+    return {
+        "errorCode": error_code,
+        "trackingId": str(uuid.uuid4()),
+        "message": message,
+        "timestampUtc": timestamp(),
+    }
