@@ -92,6 +92,8 @@ def cut_chain(body):
         if not at:
             return chain, body[: start + 1] + body[end:]
         close = body.find(b'"', at, end)
+        if close < 0:  # the bracket found was part of a text
+            return None, body
         chain.append(memoryview(body)[at:close])
         at = close + 1
 

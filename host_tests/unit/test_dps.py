@@ -85,7 +85,9 @@ def test_the_chain_is_cut_out_of_the_answer_before_it_is_parsed():
             cut, rest = dps.cut_chain(text.encode())
             assert [bytes(c).decode() for c in cut] == chain
             assert json.loads(rest) == json.loads(form % "[]")
-    # Anything less plain is left to the JSON parser.
+    # Anything less plain is left to the JSON parser: a bracket within a text, for one.
+    text = b'{"issuedCertificateChain":["a]b","c"]}'
+    assert dps.cut_chain(text) == (None, text)
     for text in (
         "",
         "{}",
