@@ -182,7 +182,7 @@ w.disconnect()
 print(w.status(), w.isconnected())
 """
     joined = status == 1010
-    assert run(micropython, source, BOARD_WIFI=point, BOARD_WIFI_MS="10", BOARD_RADIO="1").splitlines() == [
+    assert run(micropython, source, BOARD_WIFI=point, BOARD_WIFI_MS="150", BOARD_RADIO="1").splitlines() == [
         "Wifi Internal State Error",
         "False True 1000 False",
         "-202",
