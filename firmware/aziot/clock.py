@@ -29,14 +29,6 @@ def is_set():
     return now() >= _RELEASE
 
 
-def require():
-    """Unix time; AzureError "clock" while the clock is not set."""
-    t = now()
-    if t < _RELEASE:
-        raise AzureError("clock", "clock", "not set: " + iso(t))
-    return t
-
-
 def sync(hosts):
     """Set the clock from the first NTP host that answers; AzureError "ntp" if none does."""
     import ntptime
@@ -49,7 +41,7 @@ def sync(hosts):
                 return host
         except (OSError, ValueError, OverflowError, TypeError):  # no answer, or one that is none
             pass
-    raise AzureError("ntp", "clock", "no answer from " + ", ".join([str(host) for host in hosts]))
+    raise AzureError("ntp", "clock", "no answer from " + ", ".join(map(str, hosts)))
 
 
 def unix(year, month, day, hour, minute, second):

@@ -90,10 +90,10 @@ class Device:
                 )
             return store.save(identity.root, hub, device_id)
         assignment = None
-        leaf, chain = _pick(chain, csr, identity.registration_id)
-        forget("chain", "x509")
-        identity.log("certificate", "%s by %s until %s" % (leaf.subject, leaf.issuer, clock.iso(leaf.not_after)))
-        return store.save(identity.root, hub, device_id, leaf.not_before, leaf.not_after, chain)
+        subject, issuer, start, end, chain = _pick(chain, csr, identity.registration_id)
+        forget("x509")
+        identity.log("certificate", "%s by %s until %s" % (subject, issuer, clock.iso(end)))
+        return store.save(identity.root, hub, device_id, start, end, chain)
 
 
 def _register(identity, payload):
@@ -103,6 +103,6 @@ def _register(identity, payload):
 
 
 def _pick(chain, csr, name):
-    from .chain import pick
+    from .x509 import pick
 
     return pick(chain, csr, name)

@@ -6,31 +6,22 @@ from os import urandom
 
 from .clock import due, left
 from .errors import AzureError
-
-_ANSWERS = b"$dps/registrations/res/#"
-
-
-def is_name(value):
-    return isinstance(value, str) and value != ""
+from .mqtt import Mqtt
 
 
 class Assignment:
     """What DPS answered, in the service's own names.
 
-    issued_certificate_chain: list of base64 DER (str or bytes-like), or None.
+    issued_certificate_chain: list of base64 DER (str or bytes-like), or None. ValueError, TypeError or KeyError if
+    state (dict) names no hub or device, or a way to connect that is not ours.
     """
 
     def __init__(self, state):
-        try:
-            self.assigned_hub = state["assignedHub"]
-            self.device_id = state["deviceId"]
-            profile = state.get("connectionProfile")
-        except (KeyError, TypeError, AttributeError):
-            state = {}
-        if not (state and is_name(self.assigned_hub) and is_name(self.device_id)):
-            raise AzureError("protocol", "dps.register", "assigned, but no hub or device is named")
-        if profile not in (None, "classic"):
-            raise AzureError("profile", "dps.register", "the hub wants connection profile %s" % profile)
+        self.assigned_hub = state["assignedHub"]
+        self.device_id = state["deviceId"]
+        if not (self.assigned_hub and self.device_id) or state.get("connectionProfile") not in (None, "classic"):
+            raise ValueError
+        self.assigned_hub + self.device_id + ""  # TypeError if they are not texts
         self.issued_certificate_chain = state.get("issuedCertificateChain")
         self.substatus = state.get("substatus")
         self.payload = state.get("payload")
@@ -80,17 +71,16 @@ def parse_topic(topic):
 def cut_chain(body):
     """JSON bytes -> its issuedCertificateChain as a list of memoryviews of base64 (None if there is none as plain as
     that), and the JSON without it. So 4 KB of it are in memory once, not three times."""
-    at = body.find(b'"issuedCertificateChain":[')
-    start = body.find(b"[", at)
+    start = body.find(b'"issuedCertificateChain":[') + 26
     end = body.find(b"]", start)
-    if at < 0 or end < 0 or body.find(b"\\", start, end) >= 0:
+    if start < 26 or end < 0 or body.find(b"\\", start, end) >= 0:
         return None, body
     chain = []
     at = start
     while True:
         at = body.find(b'"', at, end) + 1
         if not at:
-            return chain, body[: start + 1] + body[end:]
+            return chain, body[:start] + body[end:]
         close = body.find(b'"', at, end)
         if close < 0:  # the bracket found was part of a text
             return None, body
@@ -98,26 +88,28 @@ def cut_chain(body):
         at = close + 1
 
 
-def parse_answer(status, body, retry_after=0):
-    """An answer -> registrationState (dict) when assigned, or the operation id (str) to ask about again.
+def parse_answer(status, body, retry_after=0, form=None):
+    """An answer -> Assignment, or the operation id (str) to ask about again.
 
     status: of the topic; body: JSON bytes. AzureError for any other; "failed" and "disabled" come with status 200.
     """
+    answer = None
     chain, body = cut_chain(body)
     try:
         answer = json.loads(body)
-        state = answer.get("registrationState")
-        operation = answer.get("operationId")
         name = answer.get("status")
         if status < 300:
             if name == "assigned":
-                if chain and isinstance(state, dict):
+                state = answer["registrationState"]
+                if chain:
                     state["issuedCertificateChain"] = chain
-                return state
-            if name in ("assigning", "unassigned") and operation and isinstance(operation, str):
-                return operation
-    except (ValueError, AttributeError):
-        answer = None
+                if form:
+                    form.read_chain(state)
+                return Assignment(state)
+            if name in ("assigning", "unassigned") and answer["operationId"]:
+                return answer["operationId"] + ""
+    except (ValueError, TypeError, KeyError, AttributeError):
+        pass
     from .faults import refusal
 
     raise refusal(status, answer, retry_after)
@@ -126,9 +118,7 @@ def parse_answer(status, body, retry_after=0):
 def wait_time(attempt, retry_after):
     """Seconds until the next question: what the service asked for, else 1 to 30 doubling, +-20 %; never under 2,
     for a device may ask five times in ten seconds."""
-    if not retry_after:
-        retry_after = min(1 << attempt, 30) * (80 + urandom(1)[0] % 41) / 100
-    return max(retry_after, 2)
+    return max(2, retry_after or min(1 << attempt, 30) * (80 + urandom(1)[0] % 41) / 100)
 
 
 def register(identity, payload=None, timeout=120):
@@ -137,7 +127,6 @@ def register(identity, payload=None, timeout=120):
     payload: custom JSON for the allocation; timeout: seconds for all of it.
     Raises AzureError; a retriable one means that the caller may come again after retry_after.
     """
-    from .mqtt import Mqtt
     from .stream import pause
 
     form = None
@@ -145,42 +134,43 @@ def register(identity, payload=None, timeout=120):
         from . import dps2021 as form
     log = identity.log
     end = due(timeout * 1000)
+    rid = 0  # a new one for each question, so that a late answer to an earlier one is not taken for this one's
+    answer = operation = None
+
+    def hear(topic, body):
+        nonlocal answer
+        parsed = parse_topic(topic)
+        if parsed and parsed[1] == str(rid or 1):
+            answer = parsed, body
+
+    name = identity.registration_id
     stream = identity.stream("dps.connect")
-    answers = []
-    mqtt = Mqtt(stream, lambda topic, body: answers.append((parse_topic(topic), body)))
+    user = username(identity.id_scope, name, identity.dps_api)
+    mqtt = Mqtt(stream, hear, identity.dps_host, identity.port, name, user, identity.password())
     try:
-        mqtt.connect(
-            identity.dps_host,
-            identity.port,
-            identity.registration_id,
-            username(identity.id_scope, identity.registration_id, identity.dps_api),
-            identity.dps_password(),
-        )
-        log("dps.connect", "%s as %s" % (identity.dps_host, identity.registration_id))
+        log("dps.connect", identity.dps_host)
         stream.step = "dps.register"
-        mqtt.subscribe(_ANSWERS)
-        rid = 0  # a new one for each question, so that a late answer to an earlier one is not taken for this one's
-        operation = None
+        mqtt.subscribe(b"$dps/registrations/res/#")
+        log("dps.register", "%s in %s" % (name, identity.id_scope))
         while True:
             rid += 1
             if operation:
                 mqtt.publish(status_topic(rid, operation), "")
             else:
-                csr = identity.csr()
-                log("dps.register", "with a CSR" if csr else "without a CSR")
-                mqtt.publish(register_topic(rid), request(identity.registration_id, csr, payload, form))
-                csr = None
+                mqtt.publish(register_topic(rid), request(name, identity.csr(), payload, form))
             gc.collect()  # the answer wants 5 KB in one piece
-            status, retry_after, body = _answer(mqtt, answers, str(rid))
+            limit = due(stream.timeout)
+            while not answer:
+                if left(limit) <= 0:
+                    raise AzureError("timeout", "dps.register", "no answer")
+                mqtt.wait(left(limit))
+            (status, _, retry_after), body = answer
+            answer = None
             try:
-                outcome = parse_answer(status, body, retry_after)
-                body = None
-                if not isinstance(outcome, str):
-                    if form:
-                        form.read_chain(outcome)
-                    assignment = Assignment(outcome)
-                    log("dps.assigned", "%s on %s" % (assignment.device_id, assignment.assigned_hub))
-                    return assignment
+                outcome = parse_answer(status, body, retry_after, form)
+                if isinstance(outcome, Assignment):
+                    log("dps.assigned", "%s on %s" % (outcome.device_id, outcome.assigned_hub))
+                    return outcome
                 operation = outcome
                 outcome = "assigning"
             except AzureError as e:
@@ -189,6 +179,7 @@ def register(identity, payload=None, timeout=120):
                 elif not e.retriable:
                     raise
                 outcome = e.code
+            body = None
             seconds = wait_time(rid - 1, retry_after)
             log("dps.assigning", "%s, asking again in %.3g s" % (outcome, seconds))
             if left(end) < seconds * 1000:
@@ -198,16 +189,3 @@ def register(identity, payload=None, timeout=120):
         raise AzureError("memory", "dps.register")
     finally:
         mqtt.close()
-
-
-def _answer(mqtt, answers, rid):
-    # The answer to rid; others belong to questions that were given up.
-    end = due(mqtt.stream.timeout)
-    while True:
-        while answers:
-            parsed, body = answers.pop(0)
-            if parsed and parsed[1] == rid:
-                return parsed[0], parsed[2], body
-        if left(end) <= 0:
-            raise AzureError("timeout", "dps.register", "no answer")
-        mqtt.wait(left(end))

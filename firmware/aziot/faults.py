@@ -51,19 +51,30 @@ def _os_error(number, connected):
 
 
 def refusal(status, answer, retry_after):
-    """The AzureError for an answer of DPS (status of its topic; dict, or None if it was not JSON) that is not good."""
-    answer = answer or {}
+    """The AzureError for an answer of DPS (status of its topic; whatever its JSON was, or None) that is not good."""
+    if not isinstance(answer, dict):
+        answer = {}
     name = answer.get("status")
     state = answer.get("registrationState")
     tracking_id = answer.get("trackingId")
-    if status < 300:  # "failed" and "disabled" come with 200
-        status = name if name in ("failed", "disabled") else "protocol"
+    text = "registration %s" % name
+    if status < 300:
         answer = state if isinstance(state, dict) else {}
+        status = "protocol"
+        if name in ("failed", "disabled"):  # these come with 200
+            status = name
+        elif name == "assigned":
+            profile = answer.get("connectionProfile")
+            if profile in (None, "classic"):
+                text = "assigned, but no hub or device is named"
+            else:
+                status = "profile"
+                text = "the hub wants connection profile %s" % profile
     code = answer.get("errorCode")
     return AzureError(
         code if isinstance(code, int) and code else status,
         "dps.register",
-        answer.get("message") or answer.get("errorMessage") or "registration %s" % name,
+        answer.get("message") or answer.get("errorMessage") or text,
         retry_after,
         tracking_id or "",
     )

@@ -6,7 +6,6 @@ from micropython import const
 from .clock import due, left
 from .errors import AzureError
 from .mqtt import Mqtt
-from .sas import quote
 
 _KEEPALIVE = const(120)  # seconds; the Hub allows up to 1177
 
@@ -20,15 +19,9 @@ class Session:
         self.sent = 0
         self._log = identity.log
         self._stream = stream = identity.stream("hub.connect", issued)
-        self._mqtt = Mqtt(stream, self._on_message)
-        self._mqtt.connect(
-            hub,
-            identity.port,
-            device_id,
-            "%s/%s/?api-version=%s" % (hub, device_id, identity.hub_api),
-            "" if issued else identity.hub_password(hub, device_id),
-            _KEEPALIVE,
-        )
+        user = "%s/%s/?api-version=%s" % (hub, device_id, identity.hub_api)
+        password = "" if issued else identity.password(hub, device_id)
+        self._mqtt = Mqtt(stream, self._on_message, hub, identity.port, device_id, user, password, _KEEPALIVE)
         self._ping = due(_KEEPALIVE * 500)
 
     def send(self, body, properties=None, qos=1):
@@ -37,13 +30,16 @@ class Session:
         With qos=1 the Hub has it when this returns.
         """
         self._stream.step = "hub.send"
-        properties = dict(properties or {})
+        bag = []
         if isinstance(body, (dict, list)):
             body = json.dumps(body)
-            properties["$.ct"] = "application/json"
-            properties["$.ce"] = "utf-8"
-        bag = "&".join([name + "=" + quote(str(value)) for name, value in properties.items()])
-        self._mqtt.publish("devices/%s/messages/events/%s" % (self.device_id, bag), body, qos)
+            bag.append("$.ct=application%2Fjson&$.ce=utf-8")
+        if properties:
+            from .sas import quote
+
+            for name, value in properties.items():
+                bag.append(name + "=" + quote(str(value)))
+        self._mqtt.publish("devices/%s/messages/events/%s" % (self.device_id, "&".join(bag)), body, qos)
         self._ping = due(_KEEPALIVE * 500)
         self.sent += 1
         self._log("hub.sent", "message %d%s" % (self.sent, " acknowledged" if qos else ""))

@@ -1,11 +1,8 @@
 # Who this board is before Azure knows it: configuration and onboarding credential, made on the PC, only read here.
 import json
-import os
 
-from . import clock
 from .errors import AzureError
-
-_ID = "-._:0123456789abcdefghijklmnopqrstuvwxyz"
+from .stream import Stream
 
 
 class Identity:
@@ -30,87 +27,71 @@ class Identity:
         self.root = root
         if log:
             self.log = log
-        for name, value in self._json("device.json").items():
-            if not name.startswith("_") and hasattr(Identity, name):
-                if type(value) is not type(getattr(Identity, name)):
-                    raise AzureError("config", "identity", "device.json: wrong type of " + name)
+        for name, value in self.json("device.json").items():
+            good = getattr(Identity, name, None)
+            if good is not None:
+                if type(value) is not type(good):
+                    raise _malformed(name)
                 setattr(self, name, value)
-        # Letters, digits and -._: up to 128 (DPS REST specification)
+        # Up to 128 letters, digits and -._: (DPS REST specification)
         rid = self.registration_id
-        for name, good in (
-            ("registration_id", 0 < len(rid) <= 128 and not [c for c in rid.lower() if c not in _ID]),
-            ("id_scope", self.id_scope),
-            ("auth", self.auth in ("symmetric-key", "x509")),
-            ("timeout", 0 < self.timeout <= 600),
-        ):
-            if not good:
-                raise AzureError("config", "identity", "device.json: %s missing or malformed" % name)
+        if not 0 < len(rid) < 129 or rid.lower().strip("-._:0123456789abcdefghijklmnopqrstuvwxyz"):
+            raise _malformed("registration_id")
+        if not self.id_scope:
+            raise _malformed("id_scope")
+        if self.auth not in ("symmetric-key", "x509"):
+            raise _malformed("auth")
+        if not 0 < self.timeout <= 600:
+            raise _malformed("timeout")
 
     def log(self, step, text):
         pass
 
-    def _json(self, name):
+    def json(self, name):
+        """The JSON object in a file; AzureError "config" if there is none."""
         try:
             with open(self.root + name) as f:
                 value = json.load(f)
             if isinstance(value, dict):
                 return value
-        except (OSError, ValueError, MemoryError):
+        except (OSError, ValueError):
             pass
-        raise AzureError("config", "identity", name + " is missing or not JSON")
+        raise _malformed(name)
 
     def csr(self):
         """The certificate signing request, DER, or None for a board that has none."""
-        path = self.root + "device.csr"
         try:
-            size = os.stat(path)[6]
+            with open(self.root + "device.csr", "rb") as f:
+                csr = f.read(2048)  # of RSA-4096: 1,600
         except OSError:
             return None
-        csr = b""
-        if size < 4096:  # the service takes 8 KB of base64
-            with open(path, "rb") as f:
-                csr = f.read(size)
-        if csr[:1] != b"0":  # the tag of a SEQUENCE
-            raise AzureError("csr", "identity", "device.csr is not DER")
+        if csr[:1] != b"0" or len(csr) == 2048:  # the tag of a SEQUENCE
+            raise AzureError("csr", "identity", "not DER")
         return csr
 
-    def _token(self, make, *resource):
-        # A fresh token for one connection; none where a certificate speaks. Nobody signs by a clock that is not set.
+    def password(self, *hub):
+        """A fresh SAS token for one connection to DPS, or to (hub, device id); "" with X.509.
+
+        AzureError "clock", "key" or "config".
+        """
         if self.auth == "x509":
             return ""
-        secrets = self._json("secrets.json")
-        key = secrets.get("device_key")
-        if not key:
-            if not secrets.get("group_key"):
-                raise AzureError("config", "identity", "secrets.json lacks device_key")
-            from .keys import derive_device_key
+        from .sas import password
 
-            self.log("warning", "the group key is on this board: for development only")
-            key = derive_device_key(secrets["group_key"], self.registration_id)
-        return make(*resource, key, clock.require() + self.token_life)
-
-    def dps_password(self):
-        """SAS token for DPS, "" with X.509; AzureError "clock", "key" or "config"."""
-        from .sas import dps_token
-
-        return self._token(dps_token, self.id_scope, self.registration_id)
-
-    def hub_password(self, hub, device_id):
-        """The same for IoT Hub: a symmetric-key enrollment's device key is the Hub's too."""
-        from .sas import hub_token
-
-        return self._token(hub_token, hub, device_id)
+        return password(self, *hub)
 
     def stream(self, step, issued=None):
         """A Stream with this board's roots. It proves who it is by an issued certificate (path of a PEM), else as in
         onboarding."""
-        from .stream import Stream
-
-        root = self.root
+        certificate = key = ""
         if issued:
-            pair = issued, root + "device.key"
+            certificate = issued
+            key = self.root + "device.key"
         elif self.auth == "x509":
-            pair = root + "onboarding.crt", root + "onboarding.key"
-        else:
-            pair = None, None
-        return Stream(step, self.timeout, root + "roots.pem", *pair)
+            certificate = self.root + "onboarding.crt"
+            key = self.root + "onboarding.key"
+        return Stream(step, self.timeout, self.root + "roots.pem", certificate, key)
+
+
+def _malformed(what):
+    return AzureError("config", "identity", what + " missing or malformed")

@@ -1,53 +1,43 @@
-# One MQTT session over a Stream, by umqtt.simple as the board's firmware has it.
+# One MQTT connection over a Stream, by umqtt.simple as the board's firmware has it.
 from umqtt.simple import MQTTClient
 
 from .errors import AzureError
 
 
 class Mqtt:
-    """connect() first. on_message(topic, body) gets bytes-likes; what it raises comes out.
+    """Connects at once. on_message(topic, body) gets bytes-likes; what it raises comes out.
 
     Every method raises AzureError, and after that the connection is closed.
     """
 
-    def __init__(self, stream, on_message):
+    def __init__(self, stream, on_message, host, port, client_id, user, password, keepalive=0):
         self.stream = stream
-        self.on_message = on_message
-        self.client = None
-
-    def connect(self, host, port, client_id, user, password, keepalive=0):
-        self.client = MQTTClient(client_id, host, port, user, password, keepalive, ssl=self.stream)
-        self.client.set_callback(self.on_message)
+        self.client = client = MQTTClient(client_id, host, port, user, password, keepalive, ssl=stream)
+        client.set_callback(on_message)
         # The timeout here is for the bare socket until the TCP connection stands.
-        self._do(self.client.connect, True, self.stream.timeout / 1000)
+        self._do(client.connect, True, stream.timeout / 1000)
 
-    def subscribe(self, topic, qos=0):
-        self.stream.within()
-        self._do(self.client.subscribe, topic, qos)
+    def subscribe(self, topic):
+        self._do(self.client.subscribe, topic)
 
     def publish(self, topic, body, qos=0):
-        self.stream.within()
         if self.client.pid > 65000:  # umqtt.simple counts on past the two bytes there are
             self.client.pid = 0
         self._do(self.client.publish, topic, body, False, qos)
 
     def ping(self):
-        self.stream.within()
         self._do(self.client.ping)
 
     def wait(self, ms):
         """Handle one packet if one comes within ms."""
-        self._do(self._wait, ms)
-
-    def _wait(self, ms):
-        self.stream.listen(ms)
-        self.client.wait_msg()
+        self._do(self.stream.listen, ms)
+        self._do(self.client.wait_msg)
 
     def close(self):
         try:
             # umqtt.simple's socket is the stream, or the bare socket if it came no further
             (self.client.sock or self.stream).close()
-        except (OSError, AttributeError):
+        except OSError:
             pass
 
     def _do(self, function, *args):

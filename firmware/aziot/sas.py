@@ -1,5 +1,6 @@
 # Shared access signatures for DPS and IoT Hub. A token is made for one connection and never printed.
-from .keys import sign
+from . import clock
+from .errors import AzureError
 
 _PLAIN = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
 
@@ -10,12 +11,11 @@ def quote(text):
 
 
 def _token(resource, key_b64, expires):
+    from .keys import sign
+
     resource = quote(resource)
-    return "SharedAccessSignature sr=%s&sig=%s&se=%d" % (
-        resource,
-        quote(sign(key_b64, "%s\n%d" % (resource, expires))),
-        expires,
-    )
+    signature = quote(sign(key_b64, "%s\n%d" % (resource, expires)))
+    return "SharedAccessSignature sr=%s&sig=%s&se=%d" % (resource, signature, expires)
 
 
 def dps_token(id_scope, registration_id, key_b64, expires):
@@ -26,3 +26,23 @@ def dps_token(id_scope, registration_id, key_b64, expires):
 def hub_token(hub, device_id, key_b64, expires):
     """SAS token for a device at IoT Hub; expires is Unix time in seconds."""
     return _token("%s/devices/%s" % (hub, device_id), key_b64, expires)
+
+
+def password(identity, *hub):
+    """A token with the key of an Identity, for DPS or for (hub, device id): a symmetric-key enrollment's device key is
+    the Hub's too. AzureError "config", "key", or "clock": nobody signs by a clock that is not set.
+    """
+    if not clock.is_set():
+        raise AzureError("clock", "clock", "not set")
+    name = identity.registration_id
+    secrets = identity.json("secrets.json")
+    key = secrets.get("device_key")
+    if not key:
+        if not secrets.get("group_key"):
+            raise AzureError("config", "identity", "secrets.json lacks device_key")
+        from .keys import derive_device_key
+
+        identity.log("warning", "the group key is on this board: for development only")
+        key = derive_device_key(secrets["group_key"], name)
+    expires = clock.now() + identity.token_life
+    return hub_token(*hub, key, expires) if hub else dps_token(identity.id_scope, name, key, expires)

@@ -38,7 +38,7 @@ class _Link(io.IOBase):
         self.sock = sock
         self.poll = select.poll()
 
-    def until(self, ms, late):
+    def until(self, ms, late=errno.ETIMEDOUT):
         self.end = due(ms)
         self.late = late
 
@@ -63,10 +63,8 @@ class _Link(io.IOBase):
         except OSError as e:
             return -(e.args[0] or errno.EIO)
 
-    def ioctl(self, request, _):
-        if request == 4:  # MP_STREAM_CLOSE
-            self.sock.close()
-        return 0
+    def ioctl(self, *_):
+        return 0  # whoever closes the stream closes the socket
 
 
 class Stream:
@@ -78,14 +76,14 @@ class Stream:
 
     def __init__(self, step, timeout, roots, certificate=None, key=None):
         self.step = step
-        self.timeout = int(timeout * 1000)
+        self.timeout = timeout * 1000
         self.files = roots, certificate, key
         self.out = bytearray()
         self.link = self.tls = None
 
     def wrap_socket(self, sock, server_hostname):
         self.link = _Link(sock)
-        self.link.until(self.timeout, errno.ETIMEDOUT)
+        self.link.until(self.timeout)
         roots, certificate, key = self.files
         context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
         context.verify_mode = tls.CERT_REQUIRED
@@ -94,30 +92,22 @@ class Stream:
             _use(context.load_cert_chain, certificate, key)
         gc.collect()
         self.tls = context.wrap_socket(self.link, server_hostname=server_hostname)
-        self.heard = due(0)
         return self
-
-    def within(self, ms=0):
-        """From now on, all is to be done in ms (0: the stream's timeout), or it ends in "timeout"."""
-        if not self.tls:
-            raise AzureError("closed", self.step)
-        self.link.until(ms or self.timeout, errno.ETIMEDOUT)
 
     def listen(self, ms):
         """Until a first byte comes, for ms at most, read() may return None. What was written goes out first."""
-        self.within()
         self.flush()
         self.link.until(ms, errno.EAGAIN)
 
     def setblocking(self, _):
         # umqtt.simple calls this when a packet's first byte is there: the rest has to follow.
         if self.link.late == errno.EAGAIN:
-            self.within()
+            self.link.until(self.timeout)
 
     def read(self, size):
         self.flush()
         if size > _LARGEST:
-            raise AzureError("too-big", self.step, "%d bytes" % size)
+            raise AzureError("too-big", self.step, str(size))
         data = self.tls.read(size)
         if data is None:
             return None
@@ -127,14 +117,13 @@ class Stream:
         return data
 
     def write(self, data, size=None):
-        if size is not None:
-            data = data[:size]
-        if len(self.out) + len(data) > _GATHER:
+        if not self.tls:
+            raise AzureError("closed", self.step)
+        if not self.out:  # something new begins
+            self.link.until(self.timeout)
+        self.out.extend(data if size is None else data[:size])
+        if len(self.out) > _GATHER:
             self.flush()
-        if len(data) > _GATHER:
-            self.tls.write(data)
-        else:
-            self.out.extend(data)
 
     def flush(self):
         if self.out:
@@ -146,25 +135,23 @@ class Stream:
     def close(self):
         if self.tls:
             self.tls.close()
-        elif self.link:
+            self.tls = None
+        if self.link:
             self.link.sock.close()
-        self.tls = None
 
 
 def _without_password(connect):
     # umqtt.simple cannot send a user name without a password, only with an empty one; whom a certificate speaks for
     # sends none (MQTT 3.1.1, 3.1.2.9). So the last two bytes go, the flag, and two of the remaining length.
-    start = 2
-    while connect[start - 1] > 127:
-        start += 1
+    start = 3 if connect[1] > 127 else 2
     connect[start + 7] &= 0xBF
     size = len(connect) - start - 2
-    return (bytes([0x10, size]) if size < 128 else bytes([0x10, size & 127 | 128, size >> 7])) + connect[start:-2]
+    return bytes([0x10, size] if size < 128 else [0x10, size & 127 | 128, size >> 7]) + connect[start:-2]
 
 
 def _use(load, *paths):
     try:
-        load(*[_read(path) for path in paths])
+        load(*map(_read, paths))
     except (OSError, ValueError) as e:
         raise AzureError("config", "identity", "%s: %s" % (" ".join(paths), e))
 

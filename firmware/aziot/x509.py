@@ -1,95 +1,86 @@
-# Just enough DER (X.690) to know whose a certificate is and how long it lives. It proves nothing:
-# signatures are checked by the service and by TLS, not here.
-from .clock import unix
+# Just enough DER (X.690) to know which certificate of a chain is ours, whether it fits, and how long it lives. It
+# proves nothing: signatures are checked by the service and by TLS, not here.
+from binascii import a2b_base64
+
+from . import clock
 from .errors import AzureError
 
-_COMMON_NAME = b"\x06\x03\x55\x04\x03"  # OID 2.5.4.3 with its tag and length
 
+def pick(chain, csr, name):
+    """A list of base64 DER in any order -> subject and issuer (common names), start and end (Unix times) of the leaf,
+    which has the key of csr (DER), and the list from the leaf to the last intermediate.
 
-def _tlv(der, at):
-    # One element: its tag, where its content starts, where it ends.
-    tag = der[at]
-    size = der[at + 1]
-    at += 2
-    if size > 127:
-        end = at + (size & 127)
-        size = int.from_bytes(der[at:end], "big")
-        at = end
-    if at + size > len(der):
-        raise ValueError
-    return tag, at, at + size
-
-
-def _name(der, start, end):
-    # The common name within a Name, "" if there is none.
-    at = bytes(der[start:end]).find(_COMMON_NAME)
-    if at < 0:
-        return ""
-    _, start, end = _tlv(der, start + at + len(_COMMON_NAME))
-    return str(bytes(der[start:end]), "utf-8")
-
-
-def _time(der, at):
-    # UTCTime or GeneralizedTime (RFC 5280, 4.1.2.5) -> Unix time, and where it ends.
-    tag, start, end = _tlv(der, at)
-    text = str(bytes(der[start:end]), "utf-8")
-    if tag == 0x17:
-        text = ("20" if text < "50" else "19") + text
-    elif tag != 0x18:
-        raise ValueError
-    return unix(int(text[:4]), *[int(text[i : i + 2]) for i in range(4, 14, 2)]), end
-
-
-def _key(der, at):
-    # The BIT STRING of a SubjectPublicKeyInfo: enough to tell keys apart.
-    _, at, _ = _tlv(der, at)
-    _, _, at = _tlv(der, at)
-    tag, start, end = _tlv(der, at)
-    if tag != 3:
-        raise ValueError
-    return bytes(der[start:end])
-
-
-class Certificate:
-    """What a certificate says: public key (bytes), subject and issuer common names (str), validity (Unix times).
-
-    Raises AzureError "cert-form" if der (bytes) is not a certificate.
+    AzureError "cert-form", "cert-key", "cert-name" or "cert-date".
     """
-
-    def __init__(self, der):
-        try:
-            self._parse(der)
-        except (ValueError, IndexError):  # UnicodeError is a ValueError
-            raise AzureError("cert-form", "certificate", "not an X.509 certificate")
-
-    def _parse(self, der):
-        _, at, _ = _tlv(der, 0)
-        _, at, _ = _tlv(der, at)
-        tag, _, end = _tlv(der, at)
-        if tag == 0xA0:  # version, absent in v1
-            _, _, end = _tlv(der, end)
-        _, _, at = _tlv(der, end)  # past the serial number and the signature algorithm
-        _, start, at = _tlv(der, at)
-        self.issuer = _name(der, start, at)
-        issuer = der[start:at]
-        _, start, at = _tlv(der, at)
-        self.not_before, end = _time(der, start)
-        self.not_after, _ = _time(der, end)
-        _, start, at = _tlv(der, at)
-        self.subject = _name(der, start, at)
-        self.is_root = der[start:at] == issuer
-        self.key = _key(der, at)
-
-
-def csr_key(der):
-    """Public key (bytes) of a PKCS#10 request in DER; AzureError "csr" if it is none."""
+    leaf = None
+    above = {}
     try:
-        _, at, _ = _tlv(der, 0)
-        _, at, _ = _tlv(der, at)
-        tag, _, at = _tlv(der, at)
-        if tag != 2:
+        key = _parts(_inner(csr)[2])[1]
+        for text in chain:
+            _, _, issuer, life, subject, spki = _inner(a2b_base64(text))
+            issuer, subject = bytes(issuer), bytes(subject)
+            if _parts(spki)[1] == key:
+                leaf = issuer, life, subject
+                kept = [text]
+            elif subject != issuer:  # a root is never sent, so it need not be kept
+                above[subject] = issuer, text
+        if not leaf:
+            raise AzureError("cert-key", "certificate", "issued for another key")
+        issuer, life, subject = leaf
+        start, end = [_time(text) for text in _parts(life)]
+        while issuer in above:
+            issuer, text = above.pop(issuer)
+            kept.append(text)
+        subject, issuer = _common_name(subject), _common_name(leaf[0])
+    except (ValueError, IndexError, TypeError):  # UnicodeError is a ValueError
+        raise AzureError("cert-form", "certificate", "not X.509")
+    # Registration ids are case-insensitive.
+    if subject.lower() != name.lower():
+        raise AzureError("cert-name", "certificate", "issued to " + subject)
+    # The board's clock may lag five minutes behind the issuer's.
+    if not start - 300 <= clock.now() < end:
+        raise AzureError("cert-date", "certificate", "%s to %s" % (clock.iso(start), clock.iso(end)))
+    return subject, issuer, start, end, kept
+
+
+def _inner(der):
+    # The elements of the signed part of a certificate or a request.
+    return _parts(_parts(_parts(memoryview(der))[0])[0])
+
+
+def _parts(der):
+    # The contents of the elements in der (memoryview); those with a context tag, which are optional in all that is read
+    # here (version, unique ids, extensions, attributes), are left out.
+    parts = []
+    at = 0
+    while at < len(der):
+        tag, size = der[at], der[at + 1]
+        at += 2
+        if size > 127:
+            start = at
+            at += size & 127
+            size = int.from_bytes(der[start:at], "big")
+        if at + size > len(der):
             raise ValueError
-        _, _, at = _tlv(der, at)
-        return _key(der, at)
-    except (ValueError, IndexError):
-        raise AzureError("csr", "identity", "device.csr is not a PKCS#10 request in DER")
+        if tag < 128:
+            parts.append(der[at : at + size])
+        at += size
+    return parts
+
+
+def _common_name(name):
+    # "" if there is none
+    for rdn in _parts(memoryview(name)):
+        for attribute in _parts(rdn):
+            oid, value = _parts(attribute)
+            if oid == b"\x55\x04\x03":  # 2.5.4.3
+                return str(value, "utf-8")
+    return ""
+
+
+def _time(text):
+    # UTCTime or GeneralizedTime (RFC 5280, 4.1.2.5) -> Unix time.
+    text = str(text, "utf-8")
+    if len(text) == 13:
+        text = ("20" if text < "50" else "19") + text
+    return clock.unix(int(text[:4]), *[int(text[i : i + 2]) for i in range(4, 14, 2)])

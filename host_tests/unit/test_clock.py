@@ -37,10 +37,7 @@ def test_now_is_unix_time():
 def test_a_clock_before_the_first_release_is_not_set():
     for unix in (0, 946684800, 1767225599):
         assert not at(unix, clock.is_set)
-        e = at(unix, raises, "clock", clock.require)
-        assert not e.retriable
     assert at(1767225600, clock.is_set)
-    assert at(1800000000, clock.require) == 1800000000
 
 
 def test_unix_agrees_with_the_calendar():
@@ -96,4 +93,4 @@ def test_sync_tries_each_host():
 
 def test_sync_says_who_did_not_answer():
     e = raises("ntp", with_ntp, Ntp(()), ("a", "b"))
-    assert e.retriable and "a, b" in str(e)
+    assert e.retriable and "a" in str(e) and "b" in str(e)

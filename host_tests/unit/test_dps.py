@@ -57,7 +57,7 @@ def test_topics_of_answers():
 
 
 def test_assigned():
-    state = answer(
+    a = answer(
         200,
         {
             "status": "assigned",
@@ -65,12 +65,11 @@ def test_assigned():
             "new": 1,
         },
     )
-    a = dps.Assignment(state)
     assert (a.assigned_hub, a.device_id, a.substatus) == ("hub.azure-devices.net", "contoso-0001", "initialAssignment")
     assert [bytes(c, "utf-8") if isinstance(c, str) else bytes(c) for c in a.issued_certificate_chain] == [b"QQ=="]
     assert a.payload == {"x": 1}
     for chain in ({}, {"issuedCertificateChain": None}):
-        a = dps.Assignment(answer(200, {"status": "assigned", "registrationState": dict(STATE, **chain)}))
+        a = answer(200, {"status": "assigned", "registrationState": dict(STATE, **chain)})
         assert a.issued_certificate_chain is None
 
 
@@ -100,19 +99,26 @@ def test_the_chain_is_cut_out_of_the_answer_before_it_is_parsed():
     body = json.dumps(
         {"status": "assigned", "registrationState": dict(STATE, issuedCertificateChain=["Q+Q="])}
     ).replace("+", "\\u002b")
-    assert answer(200, body.encode())["issuedCertificateChain"] == ["Q+Q="]
+    assert answer(200, body.encode()).issued_certificate_chain == ["Q+Q="]
+
+
+def assigned(state):
+    return answer(200, {"status": "assigned", "registrationState": state})
 
 
 def test_connection_profile():
     for profile in (None, "classic"):
-        dps.Assignment(dict(STATE, connectionProfile=profile))
-    e = raises("profile", dps.Assignment, dict(STATE, connectionProfile="mqttV5"))
-    assert "mqttV5" in e.text
+        assert assigned(dict(STATE, connectionProfile=profile)).device_id == "contoso-0001"
+    e = raises("profile", assigned, dict(STATE, connectionProfile="mqttV5"))
+    assert "mqttV5" in e.text and not e.retriable
 
 
 def test_assigned_to_nowhere():
-    for state in (None, {}, [], "x", {"deviceId": "x"}, {"assignedHub": "x"}):
-        raises("protocol", dps.Assignment, state)
+    for state in (
+        None, [], "x", {}, {"deviceId": "x"}, {"assignedHub": "x"}, {"assignedHub": "", "deviceId": "x"},
+        {"assignedHub": None, "deviceId": "x"}, {"assignedHub": 1, "deviceId": 2}, {"assignedHub": [1], "deviceId": [2]},
+    ):  # fmt: skip
+        assert "no hub or device" in raises("protocol", assigned, state).text
 
 
 def test_assigning_gives_the_operation():
@@ -190,8 +196,9 @@ def test_the_older_api_s_names_and_form():
         "-----BEGIN CERTIFICATE-----\n%s\n%s\n-----END CERTIFICATE-----\n" % (c[:64], c[64:])
         for c in (vectors.P384_LEAF, vectors.ROOT)
     )
-    state = dict(STATE, issuedClientCertificate=pem, trustBundle={"certificates": []})
-    dps2021.read_chain(state)
-    assert dps.Assignment(state).issued_certificate_chain == [vectors.P384_LEAF, vectors.ROOT]
-    for state in (None, STATE, dict(STATE, issuedClientCertificate=None), dict(STATE, issuedClientCertificate=7)):
-        dps2021.read_chain(state)
+    body = {"status": "assigned", "registrationState": dict(STATE, issuedClientCertificate=pem, trustBundle={})}
+    found = dps.parse_answer(200, json.dumps(body).encode(), 0, dps2021)
+    assert found.issued_certificate_chain == [vectors.P384_LEAF, vectors.ROOT]
+    for state in (STATE, dict(STATE, issuedClientCertificate=None), dict(STATE, issuedClientCertificate=7)):
+        body["registrationState"] = state
+        assert dps.parse_answer(200, json.dumps(body).encode(), 0, dps2021).issued_certificate_chain is None

@@ -20,7 +20,7 @@ def test_defaults_are_azure_s():
 def test_what_is_missing_is_named():
     with Folder() as root:
         assert "device.json" in str(raises("config", Identity, root))
-        for content, word in (("{", "device.json"), ("[]", "device.json"), ('{"id_scope": "0ne"}', "registration_id")):
+        for content, word in (('[["port", 1]]', "device.json"), ('{"id_scope": "0ne"}', "registration_id")):
             write(root + "device.json", content)
             assert word in str(raises("config", Identity, root))
 
@@ -38,7 +38,7 @@ def test_a_value_of_the_wrong_type_is_named():
             write(root + "device.json", json.dumps(dict(CONFIG, **{name: value})))
             assert name in str(raises("config", Identity, root))
         # What this firmware does not know is for a later one; its own methods and paths are not to be had.
-        write(root + "device.json", json.dumps(dict(CONFIG, later=1, root="/x", _json="x")))
+        write(root + "device.json", json.dumps(dict(CONFIG, later=1, root="/x", _x="x")))
         assert Identity(root).root == root
 
 
@@ -46,11 +46,11 @@ def test_tokens_need_a_key_and_never_show_it():
     with Folder() as root:
         write(root + "device.json", json.dumps(CONFIG))
         identity = Identity(root)
-        assert "secrets.json" in str(raises("config", identity.dps_password))
+        assert "secrets.json" in str(raises("config", identity.password))
         write(root + "secrets.json", "{}")
-        assert "device_key" in str(raises("config", identity.dps_password))
+        assert "device_key" in str(raises("config", identity.password))
         write(root + "secrets.json", json.dumps({"device_key": vectors.DEVICE_KEY}))
-        token = identity.dps_password()
+        token = identity.password()
         assert token.startswith("SharedAccessSignature sr=0ne00C0FFEE%2Fregistrations%2Fcontoso-0001&sig=")
         assert token.endswith("&skn=registration")
         assert vectors.DEVICE_KEY not in token
@@ -60,6 +60,8 @@ def test_a_request_in_pem_is_found_here():
     with Folder() as root:
         write(root + "device.json", json.dumps(CONFIG))
         write(root + "device.csr", b"-----BEGIN CERTIFICATE REQUEST-----")
+        raises("csr", Identity(root).csr)
+        write(root + "device.csr", b"0" * 2048)
         raises("csr", Identity(root).csr)
 
 
@@ -78,7 +80,7 @@ def test_the_life_of_a_token_is_a_setting():
         write(root + "device.json", json.dumps(dict(CONFIG, token_life=7)))
         write(root + "secrets.json", json.dumps({"device_key": vectors.DEVICE_KEY}))
         identity = Identity(root)
-        for token in (identity.dps_password(), identity.hub_password("hub", "contoso-0001")):
+        for token in (identity.password(), identity.password("hub", "contoso-0001")):
             expires = int(token.split("&se=")[1].split("&")[0])
             assert 0 <= expires - clock.now() <= 7
 
@@ -90,8 +92,8 @@ def test_nobody_signs_by_a_clock_that_is_not_set():
         identity = Identity(root)
         real, clock.now = clock.now, lambda: 946684800
         try:
-            raises("clock", identity.dps_password)
-            raises("clock", identity.hub_password, "hub", "dev")
+            raises("clock", identity.password)
+            raises("clock", identity.password, "hub", "dev")
         finally:
             clock.now = real
 
@@ -103,7 +105,7 @@ def test_the_group_key_on_the_board_works_and_warns():
         write(root + "secrets.json", json.dumps({"group_key": vectors.GROUP_KEY}))
         real, clock.now = clock.now, lambda: 1900000000 - 3600
         try:
-            assert Identity(root, lambda step, text: said.append(step + " " + text)).dps_password() == vectors.DPS_TOKEN
+            assert Identity(root, lambda step, text: said.append(step + " " + text)).password() == vectors.DPS_TOKEN
         finally:
             clock.now = real
     assert len(said) == 1 and said[0].startswith("warning ") and "development" in said[0]
@@ -113,6 +115,6 @@ def test_with_x509_there_is_no_token():
     with Folder() as root:
         write(root + "device.json", json.dumps(dict(CONFIG, auth="x509")))
         identity = Identity(root)
-        assert identity.dps_password() == identity.hub_password("hub", "dev") == ""
+        assert identity.password() == identity.password("hub", "dev") == ""
         assert identity.stream("x").files == (root + "roots.pem", root + "onboarding.crt", root + "onboarding.key")
         assert identity.stream("x", "issued").files == (root + "roots.pem", "issued", root + "device.key")

@@ -14,9 +14,9 @@ def session(peer, heard=None, timeout=1):
     """A connected Mqtt with the peer; what it hears goes into the list heard."""
     with Folder() as root:
         write(root + "roots.pem", b"roots")
-        mqtt = Mqtt(Stream("test", timeout, root + "roots.pem"), lambda t, b: heard.append((bytes(t), bytes(b))))
-        mqtt.connect("127.0.0.1", peer.port, "dev", "user", "pwd", 60)
-        return mqtt
+        stream = Stream("test", timeout, root + "roots.pem")
+        hear = lambda t, b: heard.append((bytes(t), bytes(b)))  # noqa: E731
+        return Mqtt(stream, hear, "127.0.0.1", peer.port, "dev", "user", "pwd", 60)
 
 
 def test_connect_is_one_flight_of_these_bytes():
@@ -148,8 +148,8 @@ def test_nobody_there():
     with Peer() as peer:
         port = peer.port
     with Folder() as root:
-        raises("tcp", Mqtt(Stream("test", 1, root), None).connect, "127.0.0.1", port, "dev", "user", "pwd")
-        e = raises("dns", Mqtt(Stream("test", 1, root), None).connect, "no-such-host.invalid", port, "d", "u", "p")
+        raises("tcp", Mqtt, Stream("test", 1, root), None, "127.0.0.1", port, "dev", "user", "pwd")
+        e = raises("dns", Mqtt, Stream("test", 1, root), None, "no-such-host.invalid", port, "d", "u", "p")
         assert e.retriable
 
 
@@ -173,9 +173,8 @@ def connect_with_certificate(peer, user):
     with Folder() as root:
         for name in ("roots.pem", "cert", "key"):
             write(root + name, name.encode())
-        mqtt = Mqtt(Stream("test", 1, root + "roots.pem", root + "cert", root + "key"), None)
-        mqtt.connect("127.0.0.1", peer.port, "dev", user, "")
-        mqtt.close()
+        stream = Stream("test", 1, root + "roots.pem", root + "cert", root + "key")
+        Mqtt(stream, None, "127.0.0.1", peer.port, "dev", user, "").close()
 
 
 def test_with_a_client_certificate_there_is_no_password():
