@@ -51,8 +51,9 @@ class Device:
             host = clock.sync(identity.ntp)
             identity.log("clock", "%s from %s" % (clock.iso(clock.now()), host))
         self.payload = None
-        record = store.load(identity.root)
-        if record and not 0 < record.not_after <= clock.now():
+        for record in store.load(identity.root):
+            if 0 < record.not_after <= clock.now():
+                continue
             try:
                 return self._open(record)
             except AzureError as e:
@@ -60,6 +61,8 @@ class Device:
                 if e.code not in ("connack-4", "connack-5", "tls-alert", "config"):
                     raise
                 identity.log("error", str(e))
+                if not record.active:
+                    store.refuse(record)
         record = None
         forget("hub", "faults")
         return self._open(self._provision(payload))
@@ -68,7 +71,7 @@ class Device:
         from .hub import Session
 
         identity = self.identity
-        session = Session(identity, record.hub, record.device_id, record.path if record.not_after else None)
+        session = Session(identity, record.hub, record.device_id, record)
         if not record.active:
             store.activate(record)
         identity.log("hub.ready", "%s on %s" % (record.device_id, record.hub))

@@ -13,14 +13,14 @@ _KEEPALIVE = const(120)  # seconds; the Hub allows up to 1177
 class Session:
     """An open connection to the Hub; every method raises AzureError only. Use it in one thread."""
 
-    def __init__(self, identity, hub, device_id, issued=None):
-        """issued: path of the issued certificate (PEM), or None to come with the onboarding credential."""
+    def __init__(self, identity, hub, device_id, record=None):
+        """record: whose certificate to come with, if it has one, else with the onboarding credential."""
         self.device_id = device_id
         self.sent = 0
         self._log = identity.log
-        self._stream = stream = identity.stream("hub.connect", issued)
+        self._stream = stream = identity.stream("hub.connect", record)
         user = "%s/%s/?api-version=%s" % (hub, device_id, identity.hub_api)
-        password = "" if issued else identity.password(hub, device_id)
+        password = "" if record and record.not_after else identity.password(hub, device_id)
         self._mqtt = Mqtt(stream, self._on_message, hub, identity.port, device_id, user, password, _KEEPALIVE)
         self._ping = due(_KEEPALIVE * 500)
 

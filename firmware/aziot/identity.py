@@ -80,17 +80,19 @@ class Identity:
 
         return password(self, *hub)
 
-    def stream(self, step, issued=None):
-        """A Stream with this board's roots. It proves who it is by an issued certificate (path of a PEM), else as in
+    def stream(self, step, record=None):
+        """A Stream with this board's roots. It proves who it is by the certificate of a Record, else as in
         onboarding."""
         certificate = key = ""
-        if issued:
-            certificate = issued
+        size = None
+        if record and record.not_after:
+            certificate = record.path
+            size = record.size
             key = self.root + "device.key"
         elif self.auth == "x509":
             certificate = self.root + "onboarding.crt"
             key = self.root + "onboarding.key"
-        return Stream(step, self.timeout, self.root + "roots.pem", certificate, key)
+        return Stream(step, self.timeout, self.root + "roots.pem", certificate, key, size)
 
 
 def _malformed(what):

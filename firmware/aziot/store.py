@@ -1,99 +1,116 @@
-# The issued identity on flash: two files, of which the one in use is never the one being written.
+# The issued identity on flash: two files of fixed size, of which the one in use is never the one being written.
 #
-# A file is  STATE SHA256 SEQUENCE JSON \n PEM...  with STATE one character: P(ending) until the Hub has accepted the
-# certificate, then A(ctive). Only that character is ever overwritten in place; the digest covers all after it.
-import json
-from binascii import hexlify
+# A file is one line  STATE SHA256 SEQUENCE NOT_BEFORE NOT_AFTER HUB DEVICE_ID  and the chain as PEM; empty lines fill
+# the rest. STATE is P(ending) until the Hub has accepted the identity, then A(ctive), or X when the Hub has refused it;
+# only this character ever changes by itself. The digest covers what follows it, up to the first empty line.
+# Files are overwritten in place, never renamed or cut off: FAT has no atomic replace, and a file that keeps its place
+# and its size cannot lose its directory entry.
 from hashlib import sha256
 
 from .errors import AzureError
 
-_SLOTS = ("identity.a", "identity.b")
-
 
 class Record:
-    """One stored identity: hub, device_id (str), not_after (Unix time; 0 without a certificate), path of the PEM."""
+    """One stored identity.
 
-    def __init__(self, path, active, sequence, fields):
+    path; size: bytes of the file that are the record, the rest is padding; active: the Hub has accepted it; sequence:
+    the higher, the newer; hub, device_id: str; not_before, not_after: Unix time, 0 without a certificate;
+    spread: 0 to 255, random, but the same as long as this record lives.
+    """
+
+    def __init__(self, path):
         self.path = path
-        self.active = active
-        self.sequence = sequence
-        self.hub = fields["hub"] + ""
-        self.device_id = fields["device_id"] + ""
-        self.not_after = fields["not_after"] + 0
-
-
-def _load(path):
-    # The Record in path, or None if it is not there, half written or damaged.
-    try:
         with open(path, "rb") as f:
-            head = f.readline(512)
-            state, digest, sequence, fields = head.decode().split(" ", 3)
-            seen = sha256(head[len(state) + len(digest) + 2 :])
-            buf = bytearray(256)
-            while True:
-                size = f.readinto(buf)
-                if not size:
-                    break
-                seen.update(memoryview(buf)[:size])
-        if hexlify(seen.digest()).decode() != digest:
-            return None
-        return Record(path, state == "A", int(sequence), json.loads(fields))
-    except (OSError, ValueError, KeyError, TypeError):  # UnicodeError is a ValueError
-        return None
+            line = f.readline(512)
+            state, digest, *numbers, self.hub, self.device_id = line.decode().split()
+            self.sequence, self.not_before, self.not_after = map(int, numbers)
+            line = line[67:]  # what the digest covers
+            seen = sha256()
+            while line > b"\n":
+                seen.update(line)
+                self.size = f.tell()
+                line = f.readline(99)
+        seen = seen.digest()
+        if seen.hex() != digest or state == "X":
+            raise ValueError
+        self.active = state == "A"
+        self.spread = seen[0]
 
 
 def load(root):
-    """The newest Record that the Hub has accepted, else the newest that waits for it, else None."""
-    best = None
-    for name in _SLOTS:
-        record = _load(root + name)
-        if record and (not best or (record.active, record.sequence) > (best.active, best.sequence)):
-            best = record
-    return best
+    """The Records below root in the order in which to try them, two at most: the newest down to the newest active."""
+    found = []
+    newest = 0
+    for path in (root + "identity.a", root + "identity.b"):
+        try:
+            record = Record(path)
+            found.insert(1 if record.sequence < newest else 0, record)
+            newest = record.sequence
+        except (OSError, ValueError):  # not there, half written, damaged, refused
+            pass
+    return found[:1] if found and found[0].active else found
 
 
 def save(root, hub, device_id, not_before=0, not_after=0, chain=()):
-    """Write a pending Record beside the one in use; chain: base64 DER certificates, leaf first."""
-    current = load(root)
-    path = root + _SLOTS[0]
+    """Write a pending Record beside the active one, or else beside the newest one.
+
+    chain: base64 DER certificates (str or bytes-like), leaf first. AzureError "store" with the filesystem's words, or
+    "size" if the chain is too big for a slot, or "digest" if what was written cannot be read back.
+    """
+    path = root + "identity.a"
     sequence = 1
-    if current:
-        sequence = current.sequence + 1
-        if current.path == path:
-            path = root + _SLOTS[1]
-    head = "%d %s\n" % (
-        sequence,
-        json.dumps({"hub": hub, "device_id": device_id, "not_before": not_before, "not_after": not_after}),
-    )
+    found = load(root)
+    if found:
+        sequence += found[0].sequence
+        if found[-found[-1].active].path == path:  # the active one is the last
+            path = root + "identity.b"
+    head = "%d %d %d %s %s\n" % (sequence, not_before, not_after, hub, device_id)
     digest = sha256(head.encode())
+    # The size of a file has room for four certificates of RSA-4096, and takes just three blocks of LittleFS.
+    size = 12000 - 67 - len(head)
     for line in _pem(chain):
         digest.update(line)
-    try:
-        with open(path, "wb") as f:
-            f.write(("P %s %s" % (hexlify(digest.digest()).decode(), head)).encode())
-            for line in _pem(chain):
-                f.write(line)
-    except OSError as e:
-        raise AzureError("store", "certificate", str(e))
-    record = _load(path)
-    if not record:
-        raise AzureError("store", "certificate", "written, but not read back")
-    return record
+        size -= len(line)
+    _write(path, "P %s %s" % (digest.digest().hex(), head), chain, size)
+    for record in load(root):
+        if record.sequence == sequence:
+            return record
+    raise AzureError("store", "certificate", "digest")
 
 
 def _pem(chain):
+    end = b" CERTIFICATE-----\n"
     for text in chain:
-        yield b"-----BEGIN CERTIFICATE-----\n"
+        yield b"-----BEGIN" + end
         for i in range(0, len(text), 64):
             line = text[i : i + 64]
             yield line.encode() if isinstance(line, str) else line
             yield b"\n"
-        yield b"-----END CERTIFICATE-----\n"
+        yield b"-----END" + end
 
 
 def activate(record):
-    """The Hub has accepted this one."""
-    with open(record.path, "r+b") as f:
-        f.write(b"A")
+    """The Hub has accepted this one. AzureError "store" if that cannot be written."""
+    _write(record.path, "A")
     record.active = True
+
+
+def refuse(record):
+    """The Hub has refused this one: it is never loaded again. AzureError "store" if that cannot be written."""
+    _write(record.path, "X")
+
+
+def _write(path, head, chain=(), size=0):
+    # At the beginning of a file, which stays where it is; size: of the padding.
+    try:
+        if size < 0:
+            raise OSError("size")
+        open(path, "ab").close()  # makes it, if it is not there
+        with open(path, "r+b") as f:
+            f.write(head.encode())
+            for line in _pem(chain):
+                f.write(line)
+            for _ in range(size):
+                f.write(b"\n")
+    except OSError as e:
+        raise AzureError("store", "certificate", str(e))

@@ -71,13 +71,15 @@ class Stream:
     """What umqtt.simple takes as ssl= and gets back from it as its socket.
 
     step names what is being done when an error is raised; roots, certificate and key are paths (PEM; key also DER);
-    timeout: seconds for the handshake, and for anything that has begun.
+    size: bytes of the certificate's file that count, all by default; timeout: seconds for the handshake, and for
+    anything that has begun.
     """
 
-    def __init__(self, step, timeout, roots, certificate=None, key=None):
+    def __init__(self, step, timeout, roots, certificate=None, key=None, size=None):
         self.step = step
         self.timeout = timeout * 1000
         self.files = roots, certificate, key
+        self.size = size
         self.out = bytearray()
         self.link = self.tls = None
 
@@ -89,7 +91,7 @@ class Stream:
         context.verify_mode = tls.CERT_REQUIRED
         _use(context.load_verify_locations, roots)
         if certificate:
-            _use(context.load_cert_chain, certificate, key)
+            _use(context.load_cert_chain, certificate, key, size=self.size)
         gc.collect()
         self.tls = context.wrap_socket(self.link, server_hostname=server_hostname)
         return self
@@ -149,15 +151,16 @@ def _without_password(connect):
     return bytes([0x10, size] if size < 128 else [0x10, size & 127 | 128, size >> 7]) + connect[start:-2]
 
 
-def _use(load, *paths):
+def _use(load, *paths, size=None):
     try:
-        load(*map(_read, paths))
+        load(*[_read(path, size) for path in paths])
     except (OSError, ValueError) as e:
         raise AzureError("config", "identity", "%s: %s" % (" ".join(paths), e))
 
 
-def _read(path):
+def _read(path, size):
     # In one piece of the right size: read() without one grows, and the heap may have no room for two.
     gc.collect()
+    there = os.stat(path)[6]
     with open(path, "rb") as f:
-        return f.read(os.stat(path)[6])
+        return f.read(min(size or there, there))

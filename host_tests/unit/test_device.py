@@ -51,8 +51,8 @@ class World:
     def forget(self, *names):
         pass  # what this test has put in place of the real functions must stay
 
-    def session(self, identity, host, device_id, issued=None):
-        self.opened.append((host, issued))
+    def session(self, identity, host, device_id, record=None):
+        self.opened.append((host, record.path if record.not_after else None))
         answer = self.hub_says.pop(0) if self.hub_says else None
         if answer:
             raise AzureError(answer, "hub.connect")
@@ -70,7 +70,7 @@ def test_a_blank_board_registers_and_connects_with_what_was_issued():
     with World(CHAIN) as world:
         assert world.connect({"a": 1}) == "session"
         assert world.registered == 1 and world.device.payload == {"a": 1}
-        record = store.load(world.root)
+        (record,) = store.load(world.root)
         assert record.active and world.opened == [("hub-1", record.path)]
         assert world.connect() == "session"
         assert world.registered == 1 and world.device.payload is None
@@ -94,9 +94,9 @@ def test_a_certificate_that_the_hub_has_not_accepted_stays_pending():
     with World(CHAIN) as world:
         world.hub_says = ["timeout"]
         raises("timeout", world.connect)
-        assert not store.load(world.root).active
+        assert not store.load(world.root)[0].active
         world.connect()
-        assert world.registered == 1 and store.load(world.root).active
+        assert world.registered == 1 and store.load(world.root)[0].active
 
 
 def test_an_expired_certificate_leads_to_dps():
@@ -117,20 +117,20 @@ def test_refused_leads_to_dps_and_unreachable_does_not():
             world.hub_says = [code]
             world.connect()
             assert world.registered == 1 and [hub for hub, _ in world.opened] == ["old", "hub-1"], code
-            assert store.load(world.root).hub == "hub-1"
+            assert store.load(world.root)[0].hub == "hub-1"
     for code in ("timeout", "closed", "dns", "tcp", "tls-root", "tls-name", "tls-date", "connack-3", "memory"):
         with World(CHAIN) as world:
             store.activate(store.save(world.root, "old", "contoso-0001", 1, NOW + 1, CHAIN))
             world.hub_says = [code]
             raises(code, world.connect)
-            assert world.registered == 0 and store.load(world.root).hub == "old", code
+            assert world.registered == 0 and store.load(world.root)[0].hub == "old", code
 
 
 def test_a_chain_that_is_not_ours_changes_nothing():
     for chain in ([vectors.OTHER_LEAF], [vectors.P256_LEAF], ["QUJD"], [7], "x"):
         with World(chain) as world:
             e = raises("cert-form" if chain in (["QUJD"], [7], "x") else "cert-key", world.connect)
-            assert e.step == "certificate" and store.load(world.root) is None and world.opened == []
+            assert e.step == "certificate" and store.load(world.root) == [] and world.opened == []
 
 
 def test_out_of_memory_is_an_error_like_the_others():

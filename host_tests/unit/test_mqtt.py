@@ -172,8 +172,8 @@ def test_every_wait_feeds_the_watchdog():
 def connect_with_certificate(peer, user):
     with Folder() as root:
         for name in ("roots.pem", "cert", "key"):
-            write(root + name, name.encode())
-        stream = Stream("test", 1, root + "roots.pem", root + "cert", root + "key")
+            write(root + name, name.encode() + (b"\n" * 90 if name == "cert" else b""))
+        stream = Stream("test", 1, root + "roots.pem", root + "cert", root + "key", 4)  # the rest is padding
         Mqtt(stream, None, "127.0.0.1", peer.port, "dev", user, "").close()
 
 
