@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 DPS_API = "2025-07-01-preview"
 HUB_API = "2021-04-12"
+RENEWAL_API = "2025-08-01-preview"  # of the hub, where it renews certificates
 RESPONSES = "$dps/registrations/res/#"
 WAIT = 10.0
 
@@ -108,7 +109,7 @@ class Answer:
 
     @property
     def status(self) -> int:
-        return int(self.topic.removeprefix("$dps/registrations/res/").split("/")[0])
+        return int(self.topic.partition("/res/")[2].split("/")[0])
 
     @property
     def rid(self) -> str:
@@ -240,8 +241,8 @@ def provision(
     return state, pem
 
 
-def hub_username(hub: str, device_id: str) -> str:
-    return f"{hub}/{device_id}/?api-version={HUB_API}"
+def hub_username(hub: str, device_id: str, version: str = HUB_API) -> str:
+    return f"{hub}/{device_id}/?api-version={version}"
 
 
 @contextmanager
@@ -252,7 +253,7 @@ def hub_device(info: dict[str, Any], device_id: str, chain: Path | None = None, 
         info["mqtt_port"],
         tls_context(info, hub, chain),
         changes.get("client_id", device_id),
-        changes.get("username", hub_username(hub, device_id)),
+        changes.get("username", hub_username(hub, device_id, changes.get("version", HUB_API))),
         changes.get("password"),
         will=changes.get("will"),
     )

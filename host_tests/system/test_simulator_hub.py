@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from simulator_client import (
+    RENEWAL_API,
     RawClient,
     connect_packet,
     derive,
@@ -215,7 +216,7 @@ def test_wills(sim: Simulator, tmp_path: Path) -> None:
 
 def test_subscriptions(sim: Simulator, tmp_path: Path) -> None:
     _, pem = provision(sim.info, "curious", tmp_path)
-    with hub_device(sim.info, "curious", pem) as device:
+    with hub_device(sim.info, "curious", pem, version=RENEWAL_API) as device:
         assert device.subscribe("#") == [128]
         assert device.subscribe("devices/other/messages/devicebound/#") == [128]
         for topic_filter in (

@@ -257,14 +257,27 @@ class IssuingAuthority:
     """
 
     def __init__(self, directory: Path) -> None:
-        def keep(file: str, name: str, issuer: Pair, path_length: int = 0) -> Pair:
-            usage = ExtendedKeyUsageOID.CLIENT_AUTH
-            return _keep(directory, file, lambda: _intermediate(name, _p384(), issuer, usage, path_length))
-
+        self._directory = directory
+        self._revoked: list[x509.Certificate] = []
         self.root = _keep(directory, "issuing-root", lambda: _root("esp-dps simulator device root", _p384()))
-        self.intermediate = keep("issuing-intermediate", "esp-dps simulator device CA 1", self.root)
-        self._policy = keep("issuing-policy", "esp-dps simulator device policy CA", self.root, path_length=1)
-        self._deep = keep("issuing-deep", "esp-dps simulator device CA 2", self._policy)
+        self._policy = self._below("issuing-policy", "esp-dps simulator device policy CA", self.root, path_length=1)
+        self.intermediate = self._below("issuing-intermediate", "esp-dps simulator device CA 1", self.root)
+        self._deep = self._below("issuing-deep", "esp-dps simulator device CA 2", self._policy)
+
+    def _below(self, file: str, name: str, issuer: Pair, path_length: int = 0) -> Pair:
+        usage = ExtendedKeyUsageOID.CLIENT_AUTH
+        return _keep(self._directory, file, lambda: _intermediate(name, _p384(), issuer, usage, path_length))
+
+    def rotate(self) -> None:
+        """Replaces the intermediates. What they issued is revoked; the root stays."""
+        for file in ("issuing-intermediate", "issuing-deep"):
+            (self._directory / f"{file}.pem").unlink()
+        name = "esp-dps simulator device CA {}".format
+        number = len(self._revoked) + 3
+        intermediate = self._below("issuing-intermediate", name(number), self.root)
+        deep = self._below("issuing-deep", name(number + 1), self._policy)
+        self._revoked += [self.intermediate.certificate, self._deep.certificate]
+        self.intermediate, self._deep = intermediate, deep
 
     def issue(
         self,
@@ -304,13 +317,21 @@ class IssuingAuthority:
 
         The leaf alone is enough, as at the real Hub: the service knows its intermediates.
         """
-        for issuer in (self.intermediate, self._deep):
-            try:
-                leaf.verify_directly_issued_by(issuer.certificate)
-                return True
-            except (InvalidSignature, TypeError, ValueError):
-                pass  # not by this one
-        return False
+        return _by_one_of(leaf, (self.intermediate.certificate, self._deep.certificate))
+
+    def revoked(self, leaf: x509.Certificate) -> bool:
+        """Whether a client certificate was one of ours until an intermediate was replaced. A restart forgets that."""
+        return _by_one_of(leaf, self._revoked)
+
+
+def _by_one_of(leaf: x509.Certificate, issuers: Iterable[x509.Certificate]) -> bool:
+    for issuer in issuers:
+        try:
+            leaf.verify_directly_issued_by(issuer)
+            return True
+        except (InvalidSignature, TypeError, ValueError):
+            pass  # not by this one
+    return False
 
 
 def out_of_date(certificate: x509.Certificate) -> str | None:

@@ -18,7 +18,7 @@ from .events import EventLog
 from .mqtt import Connect, Message, Refused
 from .options import Options
 from .packets import Violation
-from .state import ID, Enrollment, Operation, State
+from .state import ID, Enrollment, NoHub, Operation, State
 from .trouble import Assigning, Chain, Error, Late, Profile, Raw, Rid, Spelling, Troubles, Vanished
 from .trouble import State as FinalState
 
@@ -87,6 +87,12 @@ class DpsConnection:
 
     def grant(self, topic_filter: str) -> bool:
         return topic_filter == _RESPONSES + "#"
+
+    def subscribed(self, topic_filter: str) -> None:
+        """Answers go to the connection that asked, so none waits."""
+
+    def acknowledged(self, packet_id: int) -> None:
+        """Answers are sent once."""
 
     def place(self, topic: str) -> str:
         path, _, _ = topic.partition("?")
@@ -255,14 +261,23 @@ class DpsConnection:
             self._report("dps.assigning", retry_after=script.retry_after)
             return _message(202, rid, {"operationId": operation.id, "status": script.status}, script.retry_after)
         if operation.result is None:
-            operation.result = self._assign(operation)
+            try:
+                operation.result = self._assign(operation)
+            except NoHub as error:
+                return self._final("failed", rid, error.error_code, error.message)
         result = {"operationId": operation.id, "status": "assigned", "registrationState": operation.result}
         return _message(200, rid, result)
 
     def _assign(self, operation: Operation) -> dict[str, Any]:
-        """The registrationState of an assigned device; makes its hub record and its certificate."""
+        """The registrationState of an assigned device; makes its hub record and its certificate. Raises NoHub."""
         enrollment = operation.enrollment
-        registration = self._dps.state.assign(self.device, enrollment)
+        given: dict[str, Any] = {}
+        if self._dps.allocate is not None:
+            context = {"registrationId": self.device, **self._proof}
+            if operation.payload is not None:
+                context["payload"] = operation.payload
+            given = self._dps.allocate(context) or {}
+        registration = self._dps.state.assign(self.device, enrollment, given.get("iotHubHostName"))
         result: dict[str, Any] = {
             "registrationId": self.device,
             "createdDateTimeUtc": registration.created,
@@ -274,13 +289,8 @@ class DpsConnection:
             "etag": registration.etag,
             **self._proof,
         }
-        if self._dps.allocate is not None:
-            context = {"registrationId": self.device, **self._proof}
-            if operation.payload is not None:
-                context["payload"] = operation.payload
-            given = self._dps.allocate(context)
-            if given is not None and "payload" in given:
-                result["payload"] = given["payload"]
+        if "payload" in given:
+            result["payload"] = given["payload"]
         profile = self._dps.troubles.at("assigned", self.device)
         if isinstance(profile, Profile):
             result["connectionProfile"] = profile.value
@@ -288,7 +298,7 @@ class DpsConnection:
         if operation.csr is not None and enrollment.credential_policy is not None:
             action = self._dps.troubles.at("certificate", self.device)
             trouble = action if isinstance(action, Chain) else None
-            life = self._dps.options.certificate_seconds
+            life = enrollment.certificate_seconds or self._dps.options.certificate_seconds
             certificate, chain = issuance.issue(
                 self._dps.authority, operation.csr, registration.device_id, life, trouble
             )

@@ -14,9 +14,17 @@ from .state import timestamp
 class ServiceError(Exception):
     """An answer in the service's error form."""
 
-    def __init__(self, status: int, error_code: int, message: str, retry_after: int | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        error_code: int,
+        message: str,
+        retry_after: int | None = None,
+        info: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__(message)
-        self.status, self.error_code, self.message, self.retry_after = status, error_code, message, retry_after
+        self.status, self.error_code, self.message = status, error_code, message
+        self.retry_after, self.info = retry_after, info
 
 
 def error_body(error_code: int, message: str) -> dict[str, Any]:

@@ -48,13 +48,13 @@ def read(text: Any, api_version: str) -> Csr:
 
     The form of the other API is a deserialization error, as seen at the service for PEM.
     """
-    pem = api_version == _PEM_VERSION
+    older = api_version == _PEM_VERSION
     try:
-        if pem:
+        if older:
             return x509.load_pem_x509_csr(text.encode())
         return x509.load_der_x509_csr(base64.b64decode(text, validate=True))
     except (AttributeError, TypeError, ValueError, binascii.Error, UnsupportedAlgorithm):
-        form = "a PKCS#10 in PEM" if pem else "the base64 of a PKCS#10 in DER"
+        form = "a PKCS#10 in PEM" if older else "the base64 of a PKCS#10 in DER"
         raise ServiceError(400, 400012, f"Deserialization error: the CSR is not {form}.") from None
 
 
@@ -120,11 +120,12 @@ def answer(chain: list[str] | None, authority: ca.IssuingAuthority, api_version:
         "certificates": [{"certificate": root.public_bytes(Encoding.PEM).decode(), "metadata": certificate_info(root)}],
     }
     return {
-        "issuedClientCertificate": None if chain is None else "".join(map(_pem, chain)),
+        "issuedClientCertificate": None if chain is None else "".join(map(pem, chain)),
         "trustBundle": bundle,
     }
 
 
-def _pem(text: str) -> str:
+def pem(text: str) -> str:
+    """A certificate in PEM, from its base64 DER."""
     lines = "".join(text[at : at + 64] + "\n" for at in range(0, len(text), 64))  # RFC 7468
     return f"-----BEGIN CERTIFICATE-----\n{lines}-----END CERTIFICATE-----\n"

@@ -50,7 +50,9 @@ class Refused(Exception):
 class Connect:
     """What a client says of itself. ``chain``: the certificates it presented beside its own, in its order.
 
-    ``close`` ends its connection with a reason.
+    The service acts on the connection by three functions. ``deliver`` sends a message that was subscribed to and
+    returns the id that its PUBACK will carry, 0 with QoS 0; None when no filter takes it or the connection is over.
+    ``close`` ends the connection with a reason, ``cut`` by script, after so many more bytes.
     """
 
     client_id: str
@@ -59,7 +61,9 @@ class Connect:
     will_topic: str | None
     certificate: x509.Certificate | None
     chain: tuple[x509.Certificate, ...]
+    deliver: Callable[[Message], int | None]
     close: Callable[[str], None]
+    cut: Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -86,11 +90,17 @@ class Service(Protocol):
     def grant(self, topic_filter: str) -> bool:
         """Whether the filter may be subscribed to."""
 
+    def subscribed(self, topic_filter: str) -> None:
+        """The filter is granted and the device knows it: what waited for it may be delivered."""
+
     def place(self, topic: str) -> str:
         """Where a message on this topic gets to. Raises Violation for a topic that the service does not take."""
 
     def publish(self, message: Message) -> Sequence[Message]:
         """Takes a message, returns the answers. Raises Violation."""
+
+    def acknowledged(self, packet_id: int) -> None:
+        """The device has a message that was delivered with this id."""
 
     def end(self) -> None:
         """The connection is over."""
@@ -153,7 +163,9 @@ class Session:
             will_topic=payload.will_topic,
             certificate=self._link.peer_certificate,
             chain=self._link.peer_chain,
+            deliver=self._deliver,
             close=self._link.close,
+            cut=self._link.cut,
         )
         try:
             service = self._route(connect)
@@ -189,9 +201,10 @@ class Session:
             self._link.write(PingRespPacket().to_bytes())
         elif isinstance(packet, DisconnectPacket):
             self._link.graceful = True
+        elif isinstance(packet, PubackPacket):
+            service.acknowledged(packet_id(packet))
         elif isinstance(packet, ConnectPacket):
             raise Violation("a second CONNECT")
-        # What is left is a PUBACK. Nothing is sent twice, so nothing waits for it.
 
     async def _subscribe(self, service: Service, packet: SubscribePacket) -> None:
         action = self._action(service, "subscribe")
@@ -213,8 +226,11 @@ class Session:
             filters=[topic_filter for topic_filter, _ in topics],
             granted=codes,
         )
-        early = self._delivery(Message(action.topic, action.body)) if isinstance(action, Early) else b""
+        early = self._packed(Message(action.topic, action.body))[0] if isinstance(action, Early) else b""
         self._link.write(early + SubackPacket.build(number, codes).to_bytes())
+        for (topic_filter, _), code in zip(topics, codes, strict=True):
+            if code != _SUBACK_FAILURE:
+                service.subscribed(topic_filter)
 
     def _unsubscribe(self, packet: UnsubscribePacket) -> None:
         number = packet_id(packet)
@@ -239,18 +255,26 @@ class Session:
         answers = service.publish(message)
         # The acknowledgement and the answers leave together: one flight, as few packets as can be.
         acknowledgement = PubackPacket.build(number).to_bytes() if message.qos else b""
-        self._link.write(acknowledgement + b"".join(map(self._delivery, answers)))
+        self._link.write(acknowledgement + b"".join(self._packed(answer)[0] for answer in answers))
 
-    def _delivery(self, message: Message) -> bytes:
-        """The PUBLISH for this message, with the QoS granted to the filter it matches; nothing when none does."""
+    def _deliver(self, message: Message) -> int | None:
+        data, number = self._packed(message) if self._link.writable else (b"", 0)
+        self._link.write(data)
+        return number if data else None
+
+    def _packed(self, message: Message) -> tuple[bytes, int]:
+        """The PUBLISH for this message, with the QoS granted to the filter it matches, and its packet id; nothing when
+        no filter does.
+        """
         for topic_filter, qos in self._granted.items():
             # Both services grant only filters that end like this, so this is all of the matching there is.
             if message.topic.startswith(topic_filter[: -len("#")]):
-                number = None
                 if qos:
-                    self._last_id = number = self._last_id % 65535 + 1
-                return PublishPacket.build(message.topic, message.body, number, False, qos, False).to_bytes()
-        return b""
+                    self._last_id = self._last_id % 65535 + 1
+                number = self._last_id if qos else 0
+                packet = PublishPacket.build(message.topic, message.body, number or None, False, qos, False)
+                return packet.to_bytes(), number
+        return b"", 0
 
     def _action(self, service: Service, place: str) -> Action | None:
         return self._troubles.at(service.prefix + place, service.device)

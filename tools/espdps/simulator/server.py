@@ -12,14 +12,16 @@ import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from cryptography import x509
 from OpenSSL import SSL
 
 from .attestation import load
-from .ca import IssuingAuthority, ServerIdentity
+from .ca import IssuingAuthority, ServerIdentity, common_name, out_of_date
 from .dps import Allocate, Dps
 from .events import Event, EventLog, OnEvent, line
 from .files import write_private
@@ -30,7 +32,8 @@ from .ntp import NtpServer
 from .options import Options
 from .state import Device, Enrollment, State, new_key
 from .tls import TlsLink, server_context
-from .trouble import Trouble, Troubles
+from .trouble import Alert, Trouble, Troubles
+from .twin import Twin
 
 GROUP = "boards"  # the enrollment group that is there from the start
 _POLICY = "provisioningserviceowner"
@@ -59,7 +62,7 @@ class Simulator:
         self._authority = IssuingAuthority(self.directory)
         self._secrets = _service_secrets(self.directory / "service.json")
         self._dps = Dps(self._secrets["id_scope"], self._state, self._authority, self.options, self.log, self._troubles)
-        self._hub = Hub(self._state, self._authority, self.log)
+        self._hub = Hub(self._state, self._authority, self.options, self.log, self._troubles)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._links: set[TlsLink] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -72,7 +75,7 @@ class Simulator:
     async def start(self) -> None:
         """Listens, then writes ``sim.json``. Raises OSError when a port is taken."""
         self._loop = loop = asyncio.get_running_loop()
-        tls = server_context(self._identity)
+        tls = server_context(self._identity, self._take)
         options = self.options
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(self.log.close)
@@ -123,6 +126,13 @@ class Simulator:
         )
         self._links.add(link)
         return link
+
+    def _take(self, host: str, certificate: x509.Certificate) -> bool:
+        """Whether a client certificate may finish the handshake: all of them, but for the scripted alert."""
+        alert = self._troubles.at("hub.tls", common_name(certificate.subject))
+        if not isinstance(alert, Alert) or host not in self.options.hubs:
+            return True
+        return out_of_date(certificate) is None and not self._authority.revoked(certificate)
 
     def _open(self, link: TlsLink) -> None:
         session = Session(link, self._route, self.log, self._troubles)
@@ -207,7 +217,8 @@ class Simulator:
     @property
     def allocate(self) -> Allocate | None:
         """Called once a registration, in the simulator's thread, with what custom allocation is told of the device:
-        registrationId, x509 or symmetricKey, and payload if it sent one. What it returns may have a ``payload``.
+        registrationId, x509 or symmetricKey, and payload if it sent one. What it returns may have a ``payload`` for the
+        device, and ``iotHubHostName``, one of the linked hubs.
         """
         return self._dps.allocate
 
@@ -220,11 +231,13 @@ class Simulator:
         return self._enrollment(id, group=True)
 
     def set_enrollment(self, id: str, group: bool = False, **fields: Any) -> None:
-        """Changes fields of an enrollment, such as ``provisioning_status="disabled"``. Raises KeyError, TypeError."""
+        """Changes fields of an enrollment, such as ``provisioning_status="disabled"`` or ``certificate_seconds=60``.
+
+        Raises KeyError, TypeError for an unknown field, ValueError as state.Enrollment.
+        """
         enrollment = self._enrollment(id, group)
+        replace(enrollment, **fields)  # judges them
         for name, value in fields.items():
-            if not hasattr(enrollment, name):
-                raise TypeError(f"an enrollment has no {name}")
             setattr(enrollment, name, value)
 
     def remove_enrollment(self, id: str, group: bool = False) -> None:
@@ -251,6 +264,30 @@ class Simulator:
         device = self.device(id)
         self._state.remove_device(device)
         self._call(self._hub.hang_up, device, "device was deleted")
+
+    def twin(self, id: str) -> Twin:
+        """The twin of a device, with all that it reported. Raises KeyError."""
+        return self.device(id).twin
+
+    def revoke_policy(self) -> None:
+        """Revokes the credential policy that all enrollments share: another intermediate issues from now on, and the
+        hubs refuse what was issued before. Who is connected stays.
+        """
+        self._authority.rotate()
+
+    def set_hubs(self, *hubs: str) -> None:
+        """The hubs that are there from now on, of those in the options. Another one refuses all devices and is not
+        linked any more: a registration that finds its hub gone moves as its enrollment's ``reprovision`` says. The
+        records of a hub outlive its absence.
+
+        Raises ValueError for a name that is not in the options.
+        """
+        if not set(hubs) <= set(self.options.hubs):
+            raise ValueError(f"hubs: some of {', '.join(self.options.hubs)}")
+        gone = set(self._state.hubs) - set(hubs)
+        self._state.hubs = hubs
+        for hub in gone:
+            self._call(self._hub.hang_up_all, hub, "the hub is gone")
 
     def _add(self, enrollment: Enrollment) -> Enrollment:
         self._state.put_enrollment(enrollment)

@@ -12,12 +12,13 @@ import re
 import threading
 import uuid
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cryptography import x509
 
 from . import sas
+from .twin import Twin
 
 # Lenient on purpose: the documentation allows a dash at the end, the specification no special at either end.
 ID = re.compile(r"[A-Za-z0-9\-._:]{1,128}")
@@ -43,7 +44,12 @@ class Enrollment:
     By symmetric key (base64; made where left out), or by X.509 if there are ``certificates``, primary and secondary:
     the signers of a group, the client certificates of an individual enrollment.
 
-    Raises ValueError for a key that is no base64, for keys beside certificates and for more than two certificates.
+    ``certificate_seconds``: life of its devices' issued certificates; None leaves that to the options.
+    ``reprovision``, for a registration that finds its hub no longer linked: ``migrate`` the device's twin to another
+    hub, ``reset`` it there, or ``never`` leave the hub. ``hubs``: those linked for it, all of the service when empty.
+
+    Raises ValueError for a key that is no base64, for keys beside certificates, for more than two certificates and for
+    another way to reprovision.
     """
 
     id: str
@@ -52,6 +58,8 @@ class Enrollment:
     secondary_key: str = field(default="", repr=False)
     certificates: tuple[x509.Certificate, ...] = ()
     credential_policy: str | None = "default"
+    certificate_seconds: int | None = None
+    reprovision: str = "migrate"
     provisioning_status: str = "enabled"
     hubs: tuple[str, ...] = ()
     device_id: str | None = None
@@ -60,6 +68,8 @@ class Enrollment:
     updated: str = field(default_factory=timestamp)
 
     def __post_init__(self) -> None:
+        if self.reprovision not in ("migrate", "reset", "never"):
+            raise ValueError(f"enrollment {self.id}: reprovision is migrate, reset or never")
         if len(self.certificates) > 2:
             raise ValueError(f"enrollment {self.id}: a primary and a secondary certificate, no more")
         if not self.certificates:
@@ -82,6 +92,14 @@ class Enrollment:
         """The keys (base64), primary first, that a device of this enrollment may sign with; none with X.509."""
         keys = [key for key in (self.primary_key, self.secondary_key) if key]
         return [sas.derived_key(key, registration_id) for key in keys] if self.group else keys
+
+
+class NoHub(Exception):
+    """A registration that gets no hub, with the code of its ``failed`` state."""
+
+    def __init__(self, error_code: int, message: str) -> None:
+        super().__init__(message)
+        self.error_code, self.message = error_code, message
 
 
 @dataclass
@@ -113,7 +131,7 @@ class Operation:
 @dataclass
 class Device:
     """A device of a hub. It may use an issued certificate, and what it had at DPS: its keys (base64), one of
-    ``certificates``, or a certificate by one of ``signers``.
+    ``certificates``, or a certificate by one of ``signers``. ``enrollment``: the one that it came by.
     """
 
     hub: str
@@ -123,6 +141,8 @@ class Device:
     certificates: tuple[x509.Certificate, ...] = ()
     signers: tuple[x509.Certificate, ...] = ()
     keys: list[str] = field(default_factory=list, repr=False)
+    enrollment: Enrollment | None = None
+    twin: Twin = field(default_factory=Twin)
 
 
 class State:
@@ -172,29 +192,55 @@ class State:
         with self._lock:
             self._operations.pop(registration_id.lower(), None)
 
-    def assign(self, registration_id: str, enrollment: Enrollment) -> Registration:
-        """Binds a registration id to a hub, for good once chosen, and makes or renews the hub's record of the device.
+    def assign(self, registration_id: str, enrollment: Enrollment, chosen: str | None = None) -> Registration:
+        """Binds a registration id to a hub and makes or renews the hub's record of the device.
 
-        The hub keeps whether the device is disabled: DPS does not switch on what an operator switched off.
+        ``chosen``: the hub of custom allocation; without it a hub stays as long as it is linked. A hub keeps whether
+        the device is disabled: DPS does not switch on what an operator switched off. Raises NoHub.
         """
         with self._lock:
             registration = self._registrations.get(registration_id.lower())
-            linked = enrollment.hubs or self.hubs
+            hub = self._hub(registration_id, enrollment, registration, chosen)
             if registration is None:
-                # Allocation "hashed" with equal weights: the same id goes to the same hub every time.
-                hub = linked[zlib.crc32(registration_id.lower().encode()) % len(linked)]
-                device_id = enrollment.device_id or registration_id
-                registration = Registration(registration_id, enrollment, hub, device_id)
+                registration = Registration(registration_id, enrollment, hub, enrollment.device_id or registration_id)
                 self._registrations[registration_id.lower()] = registration
+            elif hub != registration.hub:
+                self._move(registration, hub, enrollment.reprovision == "migrate")
             registration.enrollment = enrollment
             registration.updated, registration.etag = timestamp(), new_etag()
-            key = (registration.hub, registration.device_id.lower())
-            device = self._devices.setdefault(key, Device(registration.hub, registration.device_id))
+            key = (hub, registration.device_id.lower())
+            device = self._devices.setdefault(key, Device(hub, registration.device_id))
+            device.enrollment = enrollment
             device.issued = enrollment.credential_policy is not None
             device.certificates = () if enrollment.group else enrollment.certificates
             device.signers = enrollment.certificates if enrollment.group else ()
             device.keys = enrollment.device_keys(registration_id)
             return registration
+
+    def _hub(self, id: str, enrollment: Enrollment, before: Registration | None, chosen: str | None) -> str:
+        """The hub for a registration. Raises NoHub."""
+        if before is not None and enrollment.reprovision == "never":
+            return before.hub
+        linked = [hub for hub in enrollment.hubs or self.hubs if hub in self.hubs]
+        if not linked:
+            raise NoHub(400208, "No IoT hub is linked.")
+        if chosen is not None:
+            if chosen not in linked:
+                raise NoHub(400207, "Custom allocation failed: it chose a hub that is not linked.")
+            return chosen
+        if before is not None and before.hub in linked:
+            return before.hub
+        # Allocation "hashed" with equal weights: the same id goes to the same hub every time.
+        return linked[zlib.crc32(id.lower().encode()) % len(linked)]
+
+    def _move(self, registration: Registration, hub: str, migrate: bool) -> None:
+        """Takes the device to another hub, with all that its hub knows of it or (not ``migrate``) as a new one."""
+        id = registration.device_id.lower()
+        old = self._devices.pop((registration.hub, id), None)
+        if old is not None and migrate:
+            self._devices[hub, id] = replace(old, hub=hub)
+        registration.hub = hub
+        registration.substatus = "deviceDataMigrated" if migrate else "deviceDataReset"
 
     def registration(self, registration_id: str) -> Registration | None:
         with self._lock:

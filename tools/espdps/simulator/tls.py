@@ -1,6 +1,7 @@
 """TLS 1.2 on a TCP connection through memory BIOs, so that we see each record and decide about certificates ourselves.
 
-Any client certificate finishes the handshake, as at Azure: judging it is the service's, at the level of MQTT.
+Any client certificate finishes the handshake, as at Azure: judging it is the service's, at the level of MQTT. A script
+may want the handshake to fail instead.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from cryptography import x509
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 
 from .ca import ServerIdentity
 from .events import EventLog
@@ -23,8 +24,19 @@ _LINGER = 1.0  # seconds a client has to close after we did, so that our last wo
 _DRAIN = 30.0  # seconds a client may leave our answers unread
 
 
-def server_context(identity: ServerIdentity) -> SSL.Context:
-    """TLS 1.2 only, RSA-2048 chain, ECDHE, a client certificate asked for and never required."""
+def server_context(identity: ServerIdentity, take: Callable[[str, x509.Certificate], bool]) -> SSL.Context:
+    """TLS 1.2 only, RSA-2048 chain, ECDHE, a client certificate asked for and never required.
+
+    ``take``: whether a client certificate may finish the handshake for the host of this name ("" without SNI).
+    """
+
+    def verify(tls: SSL.Connection, certificate: crypto.X509, _: int, depth: int, ok: int) -> bool:
+        name = (tls.get_servername() or b"").decode("ascii", "replace")
+        try:
+            return depth > 0 or take(name, certificate.to_cryptography())
+        except ValueError:  # OpenSSL reads more than cryptography does: no service will know it
+            return True
+
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_max_proto_version(SSL.TLS1_2_VERSION)
@@ -36,7 +48,7 @@ def server_context(identity: ServerIdentity) -> SSL.Context:
     context.set_cipher_list(b"ECDHE+AESGCM:ECDHE+AES")
     context.use_certificate_chain_file(str(identity.chain_file))
     context.use_privatekey_file(str(identity.key_file))
-    context.set_verify(SSL.VERIFY_PEER, lambda *_: True)
+    context.set_verify(SSL.VERIFY_PEER, verify)
     # No RSA-PSS: the mbedTLS of some builds of MicroPython offers it in TLS 1.2 and then fails on it (-26112).
     # pyOpenSSL has no method for either list, so the binding's own functions are called.
     lib, pointer = cast(Any, SSL)._lib, cast(Any, context)._context
@@ -85,6 +97,7 @@ class TlsLink(asyncio.Protocol):
         self._session = False  # somebody above still works on what came in
         self._lost = False  # TCP is gone
         self._over = False  # what still comes in is no longer looked at
+        self._mute = False  # nothing more is said
         self._ended = False  # our side of TCP is closed
         self._budget: int | None = None  # bytes left before the scripted cut
         self._bytes_in = self._bytes_out = 0
@@ -161,8 +174,13 @@ class TlsLink(asyncio.Protocol):
         self._session = False
         self._report_closed()
 
+    @property
+    def writable(self) -> bool:
+        """Whether what is written may still reach the client."""
+        return not (self._over or self._mute)
+
     def write(self, data: bytes) -> None:
-        if self._over or not data:
+        if not self.writable or not data:
             return
         self._records.answered()
         self._tls.sendall(data)  # send() takes one record at most
@@ -202,6 +220,7 @@ class TlsLink(asyncio.Protocol):
     def mute(self) -> None:
         """Scripted silence: the deadlines of the service no longer count, the connection stays."""
         self._reason = "silent by script"
+        self._mute = True
         self.accepted()
 
     def abort(self, reason: str) -> None:

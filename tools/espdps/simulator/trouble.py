@@ -31,6 +31,28 @@ class Refuse:
 
 
 @dataclass(frozen=True)
+class Ignore:
+    """This one request is taken and never answered; the connection goes on."""
+
+
+@dataclass(frozen=True)
+class Delay:
+    """The answer comes this many seconds later."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Reconnect:
+    """The answer waits until the device has subscribed on another connection."""
+
+
+@dataclass(frozen=True)
+class Alert:
+    """A client certificate that is out of date, or by a policy that was revoked, ends the handshake with an alert."""
+
+
+@dataclass(frozen=True)
 class Error:
     """An error answer on ``res/{status}/`` in the service's JSON form."""
 
@@ -133,6 +155,14 @@ class Chain:
 
 
 @dataclass(frozen=True)
+class Form:
+    """How the hub writes a renewed chain: the bare list of certificates, and PEM in place of base64 DER."""
+
+    bare: bool = False
+    pem: bool = False
+
+
+@dataclass(frozen=True)
 class Shift:
     """The answer of the time server is this many seconds off."""
 
@@ -143,6 +173,10 @@ Action = (
     Silence
     | Cut
     | Refuse
+    | Ignore
+    | Delay
+    | Reconnect
+    | Alert
     | Error
     | State
     | Raw
@@ -154,6 +188,7 @@ Action = (
     | Early
     | Profile
     | Chain
+    | Form
     | Shift
 )
 
@@ -172,6 +207,12 @@ PLACES: Mapping[str, tuple[type, ...]] = {
     "hub.connect": (Silence, Cut, Refuse),
     "hub.subscribe": (Silence, Cut, Refuse, Early),
     "hub.telemetry": (Silence, Cut),
+    "hub.tls": (Alert,),  # handshakes that name a hub
+    "hub.twin": (Silence, Cut, Ignore, Error),  # requests about the twin
+    "hub.renewal": (Silence, Cut, Ignore, Error),  # the request of a certificate
+    "hub.renewal.result": (Cut, Ignore, Delay, Reconnect, Error),  # what follows the 202
+    "hub.certificate": (Chain,),
+    "hub.answer": (Form,),
     "ntp": (Silence, Shift),
 }
 
