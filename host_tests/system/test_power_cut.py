@@ -1,7 +1,10 @@
 """The power fails at each block write in the life of an identity, on real LittleFS and FAT: it is never lost.
 
 The life: first issue, renewal, a certificate that the Hub refuses, assignment to another hub, a restart between any two.
-What happens on the board's side is power_cut.py's; here are the plans, and devices that go on with what is left."""
+What happens on the board's side is power_cut.py's; here are the plans, and devices that go on with what is left.
+
+A torn sector of FAT is half new and half old. A flash that loses the whole sector it was writing can take FAT's directory
+with it, which the driver writes whenever a file is closed; no arrangement of files is safe from that. LittleFS is."""
 
 from __future__ import annotations
 
