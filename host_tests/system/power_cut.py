@@ -20,7 +20,8 @@ ERASED = b"\xff" * 4096
 class Disk:
     """A block device that does `left` writes and erasures (None: any number), and then has no power.
 
-    fault "drop": the next write does nothing; "torn": it does its first half; "eio": it and all others fail.
+    fault "drop": the next write does nothing; "torn": it does its first half; "erased": it does its first half and
+    leaves the rest erased; "eio": it and all others fail.
     """
 
     def __init__(self, data, block, left=None, fault=None):
@@ -67,7 +68,9 @@ class Disk:
         if self.writes != self.left:
             self.writes += 1
         else:
-            size = 0 if self.cut or self.fault != "torn" else size // 2
+            if self.fault == "erased" and not self.cut:
+                self.data[at : at + size] = ERASED[:size]
+            size = 0 if self.cut or self.fault not in ("torn", "erased") else size // 2
             self.cut = True
             if self.fault == "eio":
                 raise OSError(5)
