@@ -5,9 +5,9 @@ from aziot.device import Device
 from aziot.errors import AzureError
 
 
-def live():
+def live(device):
     board.start_network()
-    session = Device.load("/", board.log).connect()  # by the identity on flash, or through DPS
+    session = device.connect()  # by the identity on flash, or through DPS
     try:
         board.led(True)
         app.run(session)
@@ -17,9 +17,11 @@ def live():
 
 
 board.start()
+device = None
 while True:
     try:
-        live()
+        device = device or Device.load("/", board.log)
+        live(device)
     except AzureError as e:
         board.log("error", str(e))
         board.wait_after(e)

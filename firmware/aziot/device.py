@@ -1,10 +1,14 @@
-# A board's life with Azure: the cached identity if it works, else DPS; a new certificate counts once the Hub took it.
+# A board's life with Azure: by the identity on flash as long as it works, else through DPS. A new certificate counts
+# once the Hub has taken it.
 import gc
 import sys
+from os import urandom
 
 from . import clock, store
+from .clock import due, left
 from .errors import AzureError
 from .identity import Identity
+from .stream import pause
 
 
 def forget(*names):
@@ -19,6 +23,12 @@ def forget(*names):
 class Device:
     """Device.load("/").connect() -> Session."""
 
+    session = None
+    renewal = None  # what renew.py has begun
+    payload = None
+    _trusted = True  # the clock, if it is set at all
+    _ask = None  # when DPS is to be asked for a Hub that cannot be reached
+
     def __init__(self, identity):
         self.identity = identity
 
@@ -29,74 +39,109 @@ class Device:
         log(step, text) hears of each step.
         """
         identity = Identity(root, log)
-        identity.log(
-            "identity", "%s, %s%s" % (identity.registration_id, identity.auth, ", CSR" if identity.csr() else "")
-        )
+        csr = ", CSR" if identity.csr() else ""
+        identity.log("identity", "%s, %s%s" % (identity.registration_id, identity.auth, csr))
         return Device(identity)
 
-    def connect(self, payload=None):
-        """A Session at IoT Hub, by way of DPS if there is no usable identity on flash. Raises AzureError.
+    def connect(self, payload=None, renew=False):
+        """The Session, connected to IoT Hub: by way of DPS if no identity on flash works, or to renew its certificate.
 
-        payload: custom JSON for DPS; what came back is in self.payload after a registration, else None.
+        payload: custom JSON for DPS; what came back with the last registration is in self.payload. Raises AzureError.
         """
+        trusted, self._trusted = self._trusted, False
         try:
-            return self._connect(payload)
+            if self.session:
+                self.session.close()
+            self._connect(payload, trusted, renew)
         except MemoryError:
             raise AzureError("memory", "device")
+        self._trusted = True
+        self._ask = None
+        return self.session
 
-    def _connect(self, payload):
-        forget("faults")  # of the failure before
+    def _connect(self, payload, trusted, renew):
+        forget("faults", "renew")  # of the session before
         identity = self.identity
-        if not clock.is_set():
-            host = clock.sync(identity.ntp)
-            identity.log("clock", "%s from %s" % (clock.iso(clock.now()), host))
-        self.payload = None
-        for record in store.load(identity.root):
-            if 0 < record.not_after <= clock.now():
-                continue
+        log = identity.log
+        records = store.load(identity.root)
+        # After any failure, and before a certificate is given up for its dates, the clock is set anew.
+        if not (trusted and clock.is_set() and all(map(_valid, records))):
+            try:
+                host = clock.sync(identity.ntp)
+                log("clock", "%s from %s" % (clock.iso(clock.now()), host))
+            except AzureError:
+                if not clock.is_set():
+                    raise
+        if renew:
+            try:
+                self._provision(payload)
+                records = store.load(identity.root)
+            except AzureError as e:
+                log("error", str(e))
+        for record in filter(_valid, records):
             try:
                 return self._open(record)
             except AzureError as e:
-                # Unreachable is waited out by the caller; what is refused, or cannot be loaded, only DPS can replace.
-                if e.code not in ("connack-4", "connack-5", "tls-alert", "config"):
+                # What is refused, or cannot be loaded, only DPS can replace; the rest is waited out by the caller.
+                if e.code in ("connack-4", "connack-5", "tls-alert", "config"):
+                    log("error", str(e))
+                    if not record.active:
+                        store.refuse(record)
+                elif not self._lost():
                     raise
-                identity.log("error", str(e))
-                if not record.active:
-                    store.refuse(record)
-        record = None
-        forget("hub", "faults")
-        return self._open(self._provision(payload))
+            forget("faults")
+        if records:  # the whole fleet may be on its way
+            seconds = urandom(1)[0] * identity.spread // 255
+            log("wait", "%d s, then DPS" % seconds)
+            pause(seconds)
+        self._open(self._provision(payload))
+
+    def _lost(self):
+        # The Hub is out of reach: is it time to ask DPS where it is now? Some time after the first failure, then ever
+        # more rarely; every board draws by lot when exactly.
+        ask = self._ask
+        if not ask:
+            self._patience = self.identity.patience
+        elif left(ask) > 0:
+            return False
+        self._ask = due(self._patience * (1000 + urandom(1)[0] * 4)) or 1
+        self._patience = min(self._patience * 2, 43200)
+        return ask
 
     def _open(self, record):
         from .hub import Session
 
-        identity = self.identity
-        session = Session(identity, record.hub, record.device_id, record)
-        if not record.active:
-            store.activate(record)
-        identity.log("hub.ready", "%s on %s" % (record.device_id, record.hub))
-        return session
+        self.session = self.session or Session(self)
+        self.session.open(record)
 
     def _provision(self, payload):
+        # Register -> the Record of what came back, which the Hub has yet to accept.
         identity = self.identity
         assignment = _register(identity, payload)
         forget("dps", "dps2021", "sas", "keys")
+        self.renewal = None
         self.payload = assignment.payload
         hub, device_id = assignment.assigned_hub, assignment.device_id
-        csr = identity.csr()
-        chain = csr and assignment.issued_certificate_chain
-        if not chain:
-            if csr:
-                # The Hub may still take the onboarding credential.
-                identity.log(
-                    "error", "certificate no-certificate the enrollment has no credential policy, or ignored the CSR"
-                )
-            return store.save(identity.root, hub, device_id)
+        chain = assignment.issued_certificate_chain
         assignment = None
+        csr = identity.csr()
+        if csr and chain:
+            return self.keep(hub, device_id, chain, csr)
+        if csr:  # the Hub may still take the onboarding credential
+            identity.log("error", "certificate no-certificate was issued")
+        return store.save(identity.root, hub, device_id)
+
+    def keep(self, hub, device_id, chain, csr):
+        """An issued chain (list of base64 DER) -> its Record on flash, pending; AzureError if it is not ours."""
+        identity = self.identity
         subject, issuer, start, end, chain = _pick(chain, csr, identity.registration_id)
         forget("x509")
         identity.log("certificate", "%s by %s until %s" % (subject, issuer, clock.iso(end)))
         return store.save(identity.root, hub, device_id, start, end, chain)
+
+
+def _valid(record):
+    return not record.not_after or record.not_before - 300 <= clock.now() < record.not_after
 
 
 def _register(identity, payload):

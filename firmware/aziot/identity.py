@@ -22,6 +22,10 @@ class Identity:
     ntp = ["pool.ntp.org"]
     timeout = 30  # seconds for whatever has begun
     token_life = 3600  # seconds; the Hub ends a connection some minutes after its token
+    renew = 66  # percent of a certificate's life, or up to five less
+    report = True  # the certificate's dates in the device twin, which the basic tier does not have
+    spread = 120  # seconds over which a fleet that the Hub has refused comes to DPS
+    patience = 900  # seconds, or up to twice as many, to wait for a Hub out of reach before DPS is asked
 
     def __init__(self, root="/", log=None):
         self.root = root
@@ -41,8 +45,6 @@ class Identity:
             raise _malformed("id_scope")
         if self.auth not in ("symmetric-key", "x509"):
             raise _malformed("auth")
-        if not 0 < self.timeout <= 600:
-            raise _malformed("timeout")
 
     def log(self, step, text):
         pass
@@ -83,16 +85,13 @@ class Identity:
     def stream(self, step, record=None):
         """A Stream with this board's roots. It proves who it is by the certificate of a Record, else as in
         onboarding."""
-        certificate = key = ""
-        size = None
+        root = self.root
+        pair = ()
         if record and record.not_after:
-            certificate = record.path
-            size = record.size
-            key = self.root + "device.key"
+            pair = record.path, root + "device.key", record.size
         elif self.auth == "x509":
-            certificate = self.root + "onboarding.crt"
-            key = self.root + "onboarding.key"
-        return Stream(step, self.timeout, self.root + "roots.pem", certificate, key, size)
+            pair = root + "onboarding.crt", root + "onboarding.key"
+        return Stream(step, self.timeout, root + "roots.pem", *pair)
 
 
 def _malformed(what):

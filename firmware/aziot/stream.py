@@ -71,27 +71,26 @@ class Stream:
     """What umqtt.simple takes as ssl= and gets back from it as its socket.
 
     step names what is being done when an error is raised; roots, certificate and key are paths (PEM; key also DER);
-    size: bytes of the certificate's file that count, all by default; timeout: seconds for the handshake, and for
-    anything that has begun.
+    size: how many bytes of the certificate's file, 0 for all; timeout: seconds for the handshake, and for anything that
+    has begun.
     """
 
-    def __init__(self, step, timeout, roots, certificate=None, key=None, size=None):
+    def __init__(self, step, timeout, roots, certificate="", key="", size=0):
         self.step = step
         self.timeout = timeout * 1000
-        self.files = roots, certificate, key
-        self.size = size
+        self.files = roots, certificate, key, size
         self.out = bytearray()
         self.link = self.tls = None
 
     def wrap_socket(self, sock, server_hostname):
         self.link = _Link(sock)
         self.link.until(self.timeout)
-        roots, certificate, key = self.files
+        roots, certificate, key, size = self.files
         context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
         context.verify_mode = tls.CERT_REQUIRED
         _use(context.load_verify_locations, roots)
         if certificate:
-            _use(context.load_cert_chain, certificate, key, size=self.size)
+            _use(context.load_cert_chain, certificate, size, key)
         gc.collect()
         self.tls = context.wrap_socket(self.link, server_hostname=server_hostname)
         return self
@@ -151,16 +150,15 @@ def _without_password(connect):
     return bytes([0x10, size] if size < 128 else [0x10, size & 127 | 128, size >> 7]) + connect[start:-2]
 
 
-def _use(load, *paths, size=None):
+def _use(load, path, size=0, *others):
     try:
-        load(*[_read(path, size) for path in paths])
+        load(_read(path, size), *map(_read, others))
     except (OSError, ValueError) as e:
-        raise AzureError("config", "identity", "%s: %s" % (" ".join(paths), e))
+        raise AzureError("config", "identity", "%s: %s" % (" ".join((path,) + others), e))
 
 
-def _read(path, size):
+def _read(path, size=0):
     # In one piece of the right size: read() without one grows, and the heap may have no room for two.
     gc.collect()
-    there = os.stat(path)[6]
     with open(path, "rb") as f:
-        return f.read(min(size or there, there))
+        return f.read(size or os.stat(path)[6])

@@ -53,8 +53,9 @@ def run(
     heap: str = "",
     library: Path = FIRMWARE,
     environment: dict[str, str] | None = None,
+    script: str = "once.py",
 ) -> Outcome:
-    """One run of once.py with this folder; AssertionError if it neither ends in time nor says how it went.
+    """One run of a script with this folder; AssertionError if it neither ends in time nor says how it went.
 
     `library` is where aziot is taken from: the sources, or .mpy as on a board.
     """
@@ -70,7 +71,7 @@ def run(
             command += ["-X", "heapsize=" + heap]
         env["MICROPYPATH"] = ":".join((str(library), str(SHIMS / "micropython"), ".frozen"))
     done = subprocess.run(
-        [*command, str(HERE / "once.py"), f"{folder}/", *words],
+        [*command, str(HERE / script), f"{folder}/", *words],
         env=env,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -39,7 +39,7 @@ def test_a_folder_holds_what_a_board_needs(tmp_path: Path) -> None:
         "dps_host": "global.azure-devices-provisioning.net",
         "port": 8883,
         "dps_api": "2025-07-01-preview",
-        "hub_api": "2021-04-12",
+        "hub_api": "2025-08-01-preview",
         "auth": "symmetric-key",
     }
     wifi = {"wifi_ssid": "Greenhouse", "wifi_password": "12345678"}

@@ -50,7 +50,7 @@ def make_unit(
         port=info["mqtt_port"],
     )
     unit = devices.create(plan, folder / "devices", force=True)
-    edit(unit / "device.json", timeout=10)
+    edit(unit / "device.json", timeout=10, spread=0)
     secrecy.note(unit)
     secrecy.note(sim.directory)
     return unit

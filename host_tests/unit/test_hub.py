@@ -2,7 +2,7 @@ import json
 
 import vectors
 from aziot import hub
-from aziot.identity import Identity
+from aziot.device import Device
 from check import Folder, raises, write
 from plain import Peer
 
@@ -26,16 +26,26 @@ class Clock:
         hub.due, hub.left = self.real
 
 
-def session(root, peer, timeout=1):
-    write(
-        root + "device.json",
-        json.dumps({"registration_id": "contoso-0001", "id_scope": "0ne", "port": peer.port, "timeout": timeout}),
-    )
+class Record:
+    """One of the store's, which the Hub has accepted."""
+
+    hub = "127.0.0.1"
+    device_id = "dev-1"
+    active = True
+    not_before = not_after = size = spread = 0
+
+
+def session(root, peer, record=Record, **config):
+    config = dict({"registration_id": "contoso-0001", "id_scope": "0ne", "port": peer.port, "timeout": 1}, **config)
+    write(root + "device.json", json.dumps(config))
     write(root + "secrets.json", json.dumps({"device_key": vectors.DEVICE_KEY}))
-    write(root + "roots.pem", b"")
+    for name in ("roots.pem", "device.key", "identity.a"):
+        write(root + name, name.encode())
     lines = []
-    opened = hub.Session(Identity(root, lambda step, text: lines.append(step + " " + text)), "127.0.0.1", "dev-1")
-    opened.lines = lines
+    opened = hub.Session(Device.load(root, lambda step, text: lines.append(step + " " + text)))
+    opened.open(record())
+    opened.lines = lines[2:]
+    opened.device.identity.log = lambda step, text: opened.lines.append(step + " " + text)
     return opened
 
 
@@ -50,6 +60,68 @@ def test_who_connects_and_how():
         assert b"\x00\x04MQTT\x04\xc2\x00\x78\x00\x05dev-1" in connect  # keepalive 120 s
         assert b"\x00\x27127.0.0.1/dev-1/?api-version=2021-04-12" in connect
         assert b"SharedAccessSignature sr=127.0.0.1%2Fdevices%2Fdev-1&sig=" in connect and b"skn" not in connect
+
+
+class Certified(Record):
+    not_before = 1800000000
+    not_after = 1800000000 + 100000
+    size = 8
+
+
+class Now:
+    """A clock that stands."""
+
+    def __init__(self, now):
+        self.now = now
+
+    def __enter__(self):
+        self.real, hub.clock.now = hub.clock.now, lambda: self.now
+        return self
+
+    def __exit__(self, *exc):
+        hub.clock.now = self.real
+
+
+def with_certificate(now, spread=0, **config):
+    """A session by an issued certificate: what was sent, and when it wants to renew."""
+    with Folder() as root, Peer(CONNACK) as peer, Now(now):
+        record = Certified()
+        record.path = root + "identity.a"
+        record.spread = spread
+        opened = session(root, peer, lambda: record, **config)
+        opened.mqtt.stream.flush()
+        opened.close()
+        return peer, opened
+
+
+def test_an_issued_certificate_speaks_for_the_board_and_its_dates_are_reported():
+    peer, opened = with_certificate(1800000000)
+    assert peer.loaded == [b"roots.pem", (b"identity", b"device.key")]  # as much of the file as the record says
+    assert b"\x00\x04MQTT\x04\x82\x00\x78\x00\x05dev-1" in peer.wire.flights[0]  # a user name, no password
+    head, body = sent(peer)[3:].split(b"{", 1)  # after the type and the two bytes of the length
+    assert sent(peer)[0] == 0x30 and head == b"\x00\x2e$iothub/twin/PATCH/properties/reported/?$rid=r"
+    assert json.loads(b"{" + body) == {
+        "certificate": {"validFrom": "2027-01-15T08:00:00Z", "validUntil": "2027-01-16T11:46:40Z"}
+    }
+    assert sent(with_certificate(1800000000, report=False)[0]) == b""
+
+
+def test_when_a_certificate_is_renewed():
+    start, life = Certified.not_before, 100000
+    assert with_certificate(start)[1].renew_at == start + life * 66 // 100
+    assert with_certificate(start, renew=50)[1].renew_at == start + life // 2
+    # Every certificate has its own lot, up to 5 % of its life
+    assert with_certificate(start, 255)[1].renew_at == start + life * 61 // 100
+    assert with_certificate(start, 51)[1].renew_at == start + life * 65 // 100
+    # Overdue: a tenth of what is left, within bounds
+    assert with_certificate(start + 90000)[1].renew_at == start + 90000 + 1000
+    assert with_certificate(start + 66001)[1].renew_at == start + 66001 + 3399
+    assert with_certificate(start + 61000, renew=10)[1].renew_at == start + 61000 + 3600
+    assert with_certificate(start + 99999)[1].renew_at == start + 99999 + 2
+    with Folder() as root, Peer(CONNACK) as peer:
+        opened = session(root, peer)
+        assert opened.renew_at == 0  # there is nothing to renew
+        opened.close()
 
 
 def test_telemetry_is_one_flight_of_these_bytes():
@@ -76,9 +148,9 @@ def test_without_an_acknowledgement_it_is_not_sent():
 def test_packet_ids_stay_within_two_bytes():
     with Folder() as root, Peer(CONNACK + PUBACK + b"\x01") as peer:
         opened = session(root, peer)
-        opened._mqtt.client.pid = 65001
+        opened.mqtt.client.pid = 65001
         opened.send(b"raw")
-        assert opened._mqtt.client.pid in (0, 1)  # paho counts on its own
+        assert opened.mqtt.client.pid in (0, 1)  # paho counts on its own
         opened.close()
 
 
@@ -92,7 +164,7 @@ def test_keepalive_and_a_dead_link():
             waits.append(ms)
             clock.now += ms
 
-        opened._mqtt.wait = wait
+        opened.mqtt.wait = wait
         e = raises("timeout", opened.poll, 1000000)
         # A ping every half of 120 s; three without an answer are 1.5 times the keepalive, as the server counts.
         assert waits == [60000] * 4 and e.step == "hub.poll" and clock.now == 240000

@@ -1,7 +1,7 @@
 import json
 
 import vectors
-from aziot import clock, store
+from aziot import clock
 from aziot.identity import Identity
 from check import Folder, raises, write
 
@@ -116,9 +116,16 @@ def test_with_x509_there_is_no_token():
         write(root + "device.json", json.dumps(dict(CONFIG, auth="x509")))
         identity = Identity(root)
         assert identity.password() == identity.password("hub", "dev") == ""
-        onboarding = (root + "roots.pem", root + "onboarding.crt", root + "onboarding.key")
+        onboarding = root + "roots.pem", root + "onboarding.crt", root + "onboarding.key", 0
         assert identity.stream("x").files == onboarding
-        assert identity.stream("x", store.save(root, "hub", "dev")).files == onboarding
-        record = store.save(root, "hub", "dev", 5, 9, [vectors.P384_LEAF])
-        stream = identity.stream("x", record)
-        assert stream.files == (root + "roots.pem", record.path, root + "device.key") and stream.size == record.size
+
+        class Record:
+            path = "issued"
+            size = 7
+            not_after = 0
+
+        assert identity.stream("x", Record).files == onboarding  # it has no certificate
+        Record.not_after = 1
+        assert identity.stream("x", Record).files == (root + "roots.pem", "issued", root + "device.key", 7)
+        write(root + "device.json", json.dumps(CONFIG))
+        assert Identity(root).stream("x").files == (root + "roots.pem", "", "", 0)

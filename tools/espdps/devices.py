@@ -22,6 +22,7 @@ AZURE_HOST = "global.azure-devices-provisioning.net"
 PORT = 8883
 DPS_API = "2025-07-01-preview"  # the first with a CSR in the registration
 HUB_API = "2021-04-12"
+RENEWAL_API = "2025-08-01-preview"  # the first with which the Hub itself renews an issued certificate
 NTP = ["pool.ntp.org", "time.windows.com"]
 _ID_SCOPE = re.compile(r"[0-9A-Za-z]{5,32}")
 
@@ -147,7 +148,7 @@ def _contents(plan: Plan) -> dict[str, bytes]:
         "dps_host": plan.dps_host,
         "port": plan.port,
         "dps_api": DPS_API,
-        "hub_api": HUB_API,
+        "hub_api": RENEWAL_API if plan.key_kind else HUB_API,
         "auth": "x509" if plan.onboarding else "symmetric-key",
         "ntp": NTP,
     }

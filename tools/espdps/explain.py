@@ -136,6 +136,11 @@ _TABLE: dict[tuple[str, str], Explanation] = {
         ("the service restarted or the network dropped the connection", "the service did not like a message"),
         _RETRY,
     ),
+    ("timeout", "hub.renew"): _own(
+        "IoT Hub did not answer the request for a new certificate.",
+        ("the hub has no credential policy or is of a kind that issues none", "a bad radio link"),
+        "Nothing to change here: the board renews at DPS instead.",
+    ),
     ("closed", "hub.poll"): _HUB_CLOSED,
     ("closed", "hub.send"): _HUB_CLOSED,
     ("protocol", ""): _own(
@@ -172,6 +177,11 @@ _TABLE: dict[tuple[str, str], Explanation] = {
         "The issued certificate chain cannot be read.",
         ("the answer was damaged", "dps_api is a version with another form of the chain"),
         "Try again; check dps_api in device.json.",
+    ),
+    ("profile", ""): _own(
+        "The hub that DPS assigned wants to be spoken to in a way that this firmware does not know.",
+        ("the hub has a connection profile other than classic, which is MQTT 3.1.1",),
+        "Assign a hub with the classic profile in the enrollment.",
     ),
     # what a service says in words
     ("connack-1", ""): _service(
