@@ -1,6 +1,6 @@
 # Everything starts here: `make` lists what there is. Needs Python 3.10 or newer and make, nothing else set up before.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint clean
+.PHONY: help setup demo test sweep lint clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -20,6 +20,9 @@ demo: setup  ## from a blank board to telemetry, on the simulator and a virtual 
 
 test: setup  ## every test, on CPython and on real MicroPython, 64 and 32 bit
 	@$(PY) -m pytest -n 2 host_tests
+
+sweep: setup  ## every power cut and every fault (minutes)
+	@ESP_DPS_SWEEP=1 $(PY) -m pytest -n 2 -m sweep host_tests/system
 
 lint: $(PACKAGES)  ## check style and types
 	@$(PY) -m ruff check .

@@ -123,6 +123,29 @@ def test_old_modules_go_and_the_users_files_stay(bench: Bench) -> None:
     assert "own.py" in bench.mpremote("fs", "ls", ":/lib") and "data" in bench.mpremote("fs", "ls", ":/")
 
 
+def test_the_firmware_finds_its_slots_made_and_never_made_again(bench: Bench) -> None:
+    bench.flash()
+    assert ("slots", "/identity.a and /identity.b, 12,000 bytes each, for what will be issued") in bench.said
+    blank = hashlib.sha256(b"\n" * flash.SLOT_BYTES).hexdigest()
+    for name in flash.ISSUED:
+        assert blank in bench.mpremote("fs", "sha256sum", f":/{name}")
+    bench.mpremote("exec", "with open('/identity.b', 'r+b') as f: f.write(b'P')\nimport os; os.remove('/identity.a')")
+    kept = hashlib.sha256(b"P" + b"\n" * (flash.SLOT_BYTES - 1)).hexdigest()
+    bench.flash()
+    assert [text.split(",")[0] for step, text in bench.said if step == "slots"] == ["/identity.a"]
+    assert blank in bench.mpremote("fs", "sha256sum", ":/identity.a")
+    assert kept in bench.mpremote("fs", "sha256sum", ":/identity.b")
+    bench.flash()
+    assert "slots" not in [step for step, _ in bench.said]
+
+
+def test_no_room_for_the_slots_is_said_so(bench: Bench) -> None:
+    bench.mpremote("exec", "with open('/data', 'wb') as f:\n for _ in range(115): f.write(bytes(2000))")
+    with pytest.raises(ToolError, match="filesystem is full; /identity.a and /identity.b did not fit"):
+        bench.flash()
+    assert "secrets.json" not in bench.mpremote("fs", "ls", ":/")
+
+
 def test_an_issued_identity_stays_with_its_owner_only(bench: Bench, tmp_path: Path) -> None:
     bench.flash()
     store = "for n in ('/identity.a', '/identity.b'): open(n, 'w').close()"

@@ -31,6 +31,7 @@ SOURCES = ("app.py", "board.py", "main.py")  # left as source: a user edits and 
 PUBLIC = ("roots.pem", "device.json", "device.csr", "onboarding.crt")
 SECRET = ("onboarding.key", "device.key", "secrets.json")
 ISSUED = ("identity.a", "identity.b")  # what the firmware stores of an issued identity
+SLOT_BYTES = 12000  # of each of them, as the firmware makes it (store.py)
 OWNER = ("registration_id", "id_scope", "dps_host", "port")  # whose identity it is, by device.json
 LIBRARY = "/lib/aziot"
 MPY_VERSION = 6  # of the bytecode, from MicroPython 1.19 on
@@ -64,6 +65,17 @@ try:
   print('+', {library!r} + '/' + e[0])
 except OSError:
  pass
+"""
+
+# Makes the files that are only ever overwritten in place: on FAT their clusters and directory entries never change.
+_SLOTS = """
+try:
+ for p in {paths!r}:
+  with open(p, 'wb') as f:
+   for _ in range({size} // 100):
+    f.write(b'\\n' * 100)
+except OSError as e:
+ print(e.errno)
 """
 
 Tell = Callable[[str, str], None]
@@ -205,11 +217,15 @@ def _copy(board: SerialTransport, device: Device, files: Mapping[str, bytes], re
     ours = [f"/{name}" for name in PUBLIC + SECRET + ISSUED]
     there = _survey(board, [*files, *(name for name in ours if name not in files)])
     stale = [name for name in there if name not in files and (name in ours or name.startswith(LIBRARY))]
-    if not _other_owner(board, device, files, there):
+    if _other_owner(board, device, files, there):
+        blank = hashlib.sha256(b"\n" * SLOT_BYTES).hexdigest()
+        stale = [name for name in stale if there[name] != blank]
+    else:
         stale = [name for name in stale if name[1:] not in ISSUED]
     for name in stale:  # first, since it makes room, and a module's old .py would be taken before its new .mpy
         board.fs_rmfile(name)
         result.removed.append(name)
+    _make_slots(board, [name for name in ours if name[1:] in ISSUED and (name not in there or name in stale)], tell)
     for folder in ("/lib", LIBRARY):
         if not board.fs_isdir(folder):
             board.fs_mkdir(folder)
@@ -227,6 +243,16 @@ def _copy(board: SerialTransport, device: Device, files: Mapping[str, bytes], re
         tell("copied", f"{name}, {len(content):,} bytes")
     summary = f"{len(result.copied)} copied, {sent / 1024:.1f} KB in {time.monotonic() - start:.1f} s"
     tell("files", f"{summary}; {len(result.same)} were the same, {len(result.removed)} removed")
+
+
+def _make_slots(board: SerialTransport, paths: list[str], tell: Tell) -> None:
+    """Blank files for the identity that will be issued; what is there already is not for this tool to write."""
+    if not paths:
+        return
+    names = " and ".join(paths)
+    if failure := board.exec(_SLOTS.format(paths=paths, size=SLOT_BYTES)):
+        raise OSError(int(failure), names)
+    tell("slots", f"{names}, {SLOT_BYTES:,} bytes each, for what will be issued")
 
 
 def _survey(board: SerialTransport, paths: list[str]) -> dict[str, str]:
