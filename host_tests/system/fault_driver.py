@@ -34,6 +34,7 @@ while True:
         for name in os.listdir(root):
             if name.startswith("identity."):
                 os.remove(root + name)
+    gc.collect()  # as board.py does before the first attempt
     begun = time.ticks_ms()
     code, step = "ok", "-"
     try:

@@ -22,7 +22,7 @@ from faults import ACTIONS, BOARD, HARMLESS, SERVER, Fault, Proxy
 from running import HERE, interpreter_of
 from units import edit, make_unit, stored
 
-from espdps import boards, flash
+from espdps import boards, explain, flash
 from espdps.paths import FIRMWARE
 from espdps.simulator import Assigning, Options, Simulator, Trouble, serving
 
@@ -32,10 +32,10 @@ TIMEOUT = 2  # seconds, of device.json
 # One fault can use up two deadlines: one for the first byte of a packet, one for the rest of it.
 DEADLINES = 2
 CLEAN = 5.0  # seconds an attempt may take besides, on a busy machine, with DPS's pause of 2 s between two questions
-HANGS = 60.0  # seconds after which an attempt is given up
+HANGS = 30.0  # seconds after which an attempt is given up
 AT_ONCE = 3  # boards: they wait most of the time
 # How an attempt may end that a fault has met; every other code would blame something that is in order.
-CODES = ("timeout", "closed", "tls", "tls-alert", "tls-root", "tls-name", "tls-date", "memory")
+CODES = ("timeout", "closed", "tls", "tls-alert", "tls-root", "memory")
 ENDS = ("cut", "reset", "stall", "half")  # actions after which nothing comes any more
 LEAK = 2048  # bytes of heap that may differ between two attempts that went well: what lies where changes a little
 PLACES = 24 if WHOLE else 2  # in each direction, for cuts and for corruptions
@@ -62,6 +62,9 @@ DIALOGUES = {
     "hub, first time": Dialogue("blank", 2),
     "hub": Dialogue("cached", 1),
 }
+
+# Faults that ever failed, by dialogue, each with a word on what went wrong; they are tried first. None so far.
+REGRESSIONS: dict[Dialogue, list[Fault]] = {}
 
 
 @dataclass
@@ -197,8 +200,8 @@ def suffer(board: Board, dialogue: Dialogue, fault: Fault) -> tuple[str, float]:
         assert board.delivered(bad.number), what
     else:
         assert bad.code in CODES and bad.step != "-", what
-        harmless = fault.action in HARMLESS and fault.seconds < TIMEOUT
-        assert reached and (not harmless or bad.code == "memory"), what
+    if bad.code not in ("ok", "memory"):
+        assert reached and not (fault.action in HARMLESS and fault.seconds < TIMEOUT), what
     cached = dialogue.start == "cached"
     if cached and bad.asked_dps:
         assert any(f"hub.connect {code}" in bad.text for code in SENT_TO_DPS), what
@@ -227,7 +230,7 @@ def plan(board: Board, dialogue: Dialogue) -> list[Fault]:
     assert begin(board, dialogue).code == "ok"
     sizes = board.proxy.links[number - 1].flights
     draw = random.Random(4)
-    faults = []
+    faults = list(REGRESSIONS.get(dialogue, ()))
     for flight in range(dialogue.first, max(map(len, sizes.values())) + 1):
         both = [to for to in (SERVER, BOARD) if flight <= len(sizes[to])]
         for action in ACTIONS:
@@ -257,51 +260,54 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
 def sweep(
-    request: pytest.FixtureRequest, tmp_path: Path, library: Path, record_property: Callable[[str, object], None]
-) -> Iterator[Callable[..., None]]:
-    """sweep(runtime, name, dialogue, plan): some boards at once suffer every fault that plan(board, dialogue) names."""
-    with serving(tmp_path / "sim", Options(assigning=0)) as sim, contextlib.ExitStack() as stack:
+    folder: Path, library: Path, runtime: str, dialogue: Dialogue, plan: Callable[[Board, Dialogue], list[Fault]]
+) -> str:
+    """Some boards at once suffer every fault that plan(board, dialogue) names; how many there were and how they ended."""
+    with serving(folder / "sim", Options(assigning=0)) as sim, contextlib.ExitStack() as stack:
+        ids = [f"contoso-{n:04}" for n in range(AT_ONCE)]
+        ready = [stack.enter_context(board(sim, folder, id, runtime, library)) for id in ids]
+        waiting: queue.Queue[Fault] = queue.Queue()
+        for fault in plan(ready[0], dialogue):
+            waiting.put(fault)
+        tried = waiting.qsize()
 
-        def run(runtime: str, name: str, dialogue: Dialogue, plan: Callable[[Board, Dialogue], list[Fault]]) -> None:
-            ids = [f"contoso-{n:04}" for n in range(AT_ONCE)]
-            ready = [stack.enter_context(board(sim, tmp_path, id, runtime, library)) for id in ids]
-            waiting: queue.Queue[Fault] = queue.Queue()
-            for fault in plan(ready[0], dialogue):
-                waiting.put(fault)
-            tried = waiting.qsize()
-            assert tried
+        def work(mine: Board) -> list[tuple[str, float]]:
+            results = []
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    results.append(suffer(mine, dialogue, waiting.get_nowait()))
+            return results
 
-            def work(mine: Board) -> list[tuple[str, float]]:
-                results = []
-                with contextlib.suppress(queue.Empty):
-                    while True:
-                        results.append(suffer(mine, dialogue, waiting.get_nowait()))
-                return results
-
-            with ThreadPoolExecutor(AT_ONCE) as pool:
-                results = [result for part in pool.map(work, ready) for result in part]
-            assert len(results) == tried
-            ends = Counter(end for end, _ in results)
-            record_property(
-                "figure",
-                f"faults, {name}, {runtime}: {tried} tried, the longest took {max(s for _, s in results):.1f} s, "
-                f"{sum(mine.restarts for mine in ready)} restarts for memory: "
-                + ", ".join(f"{count} {end}" for end, count in ends.most_common()),
-            )
-
-        yield run
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            results = [result for part in pool.map(work, ready) for result in part]
+        restarts = sum(mine.restarts for mine in ready)
+    assert len(results) == tried > 0
+    assert restarts <= tried // 10  # a heap in pieces is not how a board lives
+    longest = max(seconds for _, seconds in results)
+    ends = ", ".join(f"{count} {end}" for end, count in Counter(end for end, _ in results).most_common())
+    return f"{tried} tried, the longest took {longest:.1f} s, {restarts} restarts for memory: {ends}"
 
 
 @pytest.mark.sweep
 @pytest.mark.parametrize("runtime", SWEPT)
 @pytest.mark.parametrize("name", DIALOGUES)
-def test_every_fault_passes(runtime: str, name: str, sweep: Callable[..., None]) -> None:
-    sweep(runtime, name, DIALOGUES[name], plan)
+def test_every_fault_passes(
+    runtime: str, name: str, tmp_path: Path, library: Path, record_property: Callable[[str, object], None]
+) -> None:
+    figure = sweep(tmp_path, library, runtime, DIALOGUES[name], plan)
+    record_property("figure", f"faults, {name}, {runtime}: {figure}")
 
 
 @pytest.mark.sweep
 @pytest.mark.parametrize("runtime", SWEPT)
-def test_any_fault_passes(runtime: str, sweep: Callable[..., None]) -> None:
-    sweep(runtime, "by seed", Dialogue("blank", 0), lambda *_: [Fault.random(seed, connections=2) for seed in SEEDS])
+def test_any_fault_passes(
+    runtime: str, tmp_path: Path, library: Path, record_property: Callable[[str, object], None]
+) -> None:
+    faults = [Fault.random(seed, connections=2) for seed in SEEDS]
+    figure = sweep(tmp_path, library, runtime, Dialogue("blank", 0), lambda *_: faults)
+    record_property("figure", f"faults, by seed, {runtime}: {figure}")
+
+
+def test_a_person_finds_each_end_explained() -> None:
+    assert set(CODES) <= set(explain.codes())
