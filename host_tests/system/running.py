@@ -45,6 +45,21 @@ class Outcome:
         return [name for name, _ in self.steps]
 
 
+def interpreter_of(runtime: str, heap: str = "", library: Path = FIRMWARE) -> tuple[list[str], dict[str, str]]:
+    """Command and environment of one of RUNTIMES, which finds aziot in `library` and what a PC lacks in the shims."""
+    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    if runtime == "cpython":
+        env["PYTHONPATH"] = os.pathsep.join((str(FIRMWARE), str(SHIMS / "cpython")))
+        return [sys.executable], env
+    from espdps.micropython import interpreter
+
+    command = [str(interpreter(int(runtime.rpartition("-")[2])))]
+    if heap:
+        command += ["-X", "heapsize=" + heap]
+    env["MICROPYPATH"] = ":".join((str(library), str(SHIMS / "micropython"), ".frozen"))
+    return command, env
+
+
 def run(
     runtime: str,
     folder: Path,
@@ -59,20 +74,10 @@ def run(
 
     `library` is where aziot is taken from: the sources, or .mpy as on a board.
     """
-    env = {**os.environ, **(environment or {}), "PYTHONDONTWRITEBYTECODE": "1"}
-    if runtime == "cpython":
-        command = [sys.executable]
-        env["PYTHONPATH"] = os.pathsep.join((str(FIRMWARE), str(SHIMS / "cpython")))
-    else:
-        from espdps.micropython import interpreter
-
-        command = [str(interpreter(int(runtime.rpartition("-")[2])))]
-        if heap:
-            command += ["-X", "heapsize=" + heap]
-        env["MICROPYPATH"] = ":".join((str(library), str(SHIMS / "micropython"), ".frozen"))
+    command, env = interpreter_of(runtime, heap, library)
     done = subprocess.run(
         [*command, str(HERE / script), f"{folder}/", *words],
-        env=env,
+        env={**env, **(environment or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
