@@ -1,23 +1,12 @@
 # A board's life with Azure: by the identity on flash as long as it works, else through DPS. A new certificate counts
 # once the Hub has taken it.
-import gc
-import sys
 from os import urandom
 
-from . import clock, store
+from . import clock, forget, store
 from .clock import due, left
 from .errors import AzureError
 from .identity import Identity
 from .stream import pause
-
-
-def forget(*names):
-    # The modules of a stage that is over. Their bytecode lies in the heap, and no stage needs another's.
-    package = sys.modules["aziot"]
-    for name in names:
-        if sys.modules.pop("aziot." + name, None):
-            delattr(package, name)
-    gc.collect()
 
 
 class Device:
@@ -90,6 +79,7 @@ class Device:
                 elif not self._lost():
                     raise
             forget("faults")
+        forget("hub")
         if records:  # the whole fleet may be on its way
             seconds = urandom(1)[0] * identity.spread // 255
             log("wait", "%d s, then DPS" % seconds)
@@ -111,14 +101,15 @@ class Device:
     def _open(self, record):
         from .hub import Session
 
-        self.session = self.session or Session(self)
-        self.session.open(record)
+        session = self.session or Session(self)
+        session.open(record)
+        self.session = session
 
     def _provision(self, payload):
         # Register -> the Record of what came back, which the Hub has yet to accept.
         identity = self.identity
         assignment = _register(identity, payload)
-        forget("dps", "dps2021", "sas", "keys")
+        forget("dps", "dps2021")
         self.renewal = None
         self.payload = assignment.payload
         hub, device_id = assignment.assigned_hub, assignment.device_id

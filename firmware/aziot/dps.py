@@ -144,6 +144,7 @@ def register(identity, payload=None, timeout=120):
             answer = parsed, body
 
     name = identity.registration_id
+    body = bytearray(6000)  # room for the answer in one piece: the heap will not be that tidy again
     stream = identity.stream("dps.connect")
     user = username(identity.id_scope, name, identity.dps_api)
     mqtt = Mqtt(stream, hear, identity.dps_host, identity.port, name, user, identity.password())
@@ -158,7 +159,8 @@ def register(identity, payload=None, timeout=120):
                 mqtt.publish(status_topic(rid, operation), "")
             else:
                 mqtt.publish(register_topic(rid), request(name, identity.csr(), payload, form))
-            gc.collect()  # the answer wants 5 KB in one piece
+            body = None
+            gc.collect()
             limit = due(stream.timeout)
             while not answer:
                 if left(limit) <= 0:
@@ -179,7 +181,6 @@ def register(identity, payload=None, timeout=120):
                 elif not e.retriable:
                     raise
                 outcome = e.code
-            body = None
             seconds = wait_time(rid - 1, retry_after)
             log("dps.assigning", "%s, asking again in %.3g s" % (outcome, seconds))
             if left(end) < seconds * 1000:

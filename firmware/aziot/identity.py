@@ -1,6 +1,7 @@
 # Who this board is before Azure knows it: configuration and onboarding credential, made on the PC, only read here.
 import json
 
+from . import forget
 from .errors import AzureError
 from .stream import Stream
 
@@ -80,7 +81,9 @@ class Identity:
             return ""
         from .sas import password
 
-        return password(self, *hub)
+        token = password(self, *hub)
+        forget("sas", "keys")
+        return token
 
     def stream(self, step, record=None):
         """A Stream with this board's roots. It proves who it is by the certificate of a Record, else as in

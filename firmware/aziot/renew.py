@@ -1,5 +1,5 @@
-# Renewal of an issued certificate while telemetry goes on: at the Hub over the connection there is, else at DPS. The old
-# certificate stays until the Hub has taken the new one. Loaded only when the time has come.
+# Renewal of an issued certificate while telemetry goes on: at the Hub over the connection there is, else at DPS. The
+# old certificate stays until the Hub has taken the new one. Loaded only when the time has come.
 import json
 from binascii import b2a_base64, hexlify
 from os import urandom

@@ -12,9 +12,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import board
 import pytest
 
+import board
 from aziot import clock, device, dps, hub, stream
 from aziot.errors import AzureError
 

@@ -13,7 +13,18 @@ from running import RUNTIMES, Outcome, run
 from units import edit, make_unit
 
 from espdps.simulator import (
-    Chain, Cut, Delay, Error, Form, Ignore, Options, Reconnect, Refuse, Simulator, Trouble, serving,
+    Chain,
+    Cut,
+    Delay,
+    Error,
+    Form,
+    Ignore,
+    Options,
+    Reconnect,
+    Refuse,
+    Simulator,
+    Trouble,
+    serving,
 )  # fmt: skip
 
 ID = "contoso-0001"
