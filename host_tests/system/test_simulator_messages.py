@@ -20,10 +20,11 @@ from simulator_client import (
     hub_device,
     hub_username,
     provision,
+    publish_packet,
     subscribe_packet,
 )
 
-from espdps.simulator import Options, Simulator, serving
+from espdps.simulator import Options, Silence, Simulator, Trouble, serving
 from espdps.simulator.errors import ServiceError
 
 HUB = "hub-1.localhost"
@@ -148,6 +149,26 @@ def test_a_message_that_is_never_taken_is_dropped(sim: Simulator, tmp_path: Path
         assert device.answer().body == b"late"
 
 
+def test_a_silent_hub_sends_nothing_and_loses_nothing(sim: Simulator, tmp_path: Path) -> None:
+    start = len(sim.events)
+    try:
+        with RawClient(sim.info, HUB, tmp_path / f"{NAME}.pem") as client:
+            client.send(connect_packet(NAME, hub_username(HUB, NAME), None))
+            client.send(subscribe_packet(FILTER, 0))
+            assert [client.packet()[0] for _ in range(2)] == [0x20, 0x90]
+            sim.trouble = Trouble({"hub.telemetry": Silence()})
+            client.send(publish_packet(f"devices/{NAME}/messages/events/", b"now it is silent", qos=1))
+            assert client.silent()
+            sim.send_message(NAME, b"in the silence")
+            assert client.silent()
+    finally:
+        sim.trouble = Trouble()
+    sim.wait_event("hub.disconnect", after=start, device=NAME)
+    with online(sim, tmp_path) as device:
+        device.subscribe(FILTER)
+        assert device.answer().body == b"in the silence"
+
+
 def test_bounds(sim: Simulator) -> None:
     with pytest.raises(ServiceError, match="64 KB"):
         sim.send_message(NAME, b"x" * 65536)
@@ -188,6 +209,7 @@ def test_over_https(sim: Simulator, tmp_path: Path) -> None:
         {"body": "x", "properties": []},
         {"body": "x", "properties": {"a": 1}},
         {"body": "x", "properties": {"": "1"}},
+        {"body": "x", "properties": {"a": "\ud800"}},
     ],
 )
 def test_what_is_no_message(sim: Simulator, body: Any) -> None:

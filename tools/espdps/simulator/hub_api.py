@@ -17,7 +17,7 @@ from .errors import ServiceError
 from .events import Event
 from .https import check_etag, read_json
 from .hub import Hub
-from .messages import CloudMessage
+from .messages import CloudMessage, packed
 from .state import Device, new_etag
 from .twin import check
 
@@ -31,7 +31,6 @@ class HubApi:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._feeds: set[asyncio.Task[Any]] = set()
 
     def add_to(self, application: web.Application) -> None:
         router = application.router
@@ -43,7 +42,6 @@ class HubApi:
         router.add_post("/twins/{id}/methods", self._call)
         router.add_post("/devices/{id}/messages/devicebound", self._send)
         router.add_get("/messages/events", self._feed)
-        application.on_shutdown.append(self._end_feeds)
 
     def _find(self, request: web.Request) -> Device:
         """Raises ServiceError."""
@@ -162,9 +160,6 @@ class HubApi:
         """
         device, past = request.query.get("deviceId"), request.query.get("past") == "true"
         loop, news = asyncio.get_running_loop(), asyncio.Queue[Event]()
-        task = asyncio.current_task()
-        assert task is not None
-        self._feeds.add(task)
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
         try:
             with self._hub.log.listening(lambda event: loop.call_soon_threadsafe(news.put_nowait, event), past):
@@ -180,12 +175,6 @@ class HubApi:
                         await response.write(json.dumps(event).encode() + b"\n")
         except ConnectionResetError:
             return response  # nobody reads it any more
-        finally:
-            self._feeds.discard(task)
-
-    async def _end_feeds(self, _: web.Application) -> None:
-        for task in list(self._feeds):
-            task.cancel()
 
 
 def _authentication(device: Device) -> str:
@@ -205,11 +194,13 @@ def _message(body: Any) -> CloudMessage:
     ):
         raise ServiceError(400, 400004, "properties: not names, each with a text or null.")
     encoding = fields.get("encoding", "utf-8")
+    if encoding not in ("utf-8", "base64"):
+        raise ServiceError(400, 400004, "encoding: utf-8 or base64.")
     try:
-        if encoding == "base64":
-            return CloudMessage(base64.b64decode(text, validate=True), properties)
-        if encoding == "utf-8":
-            return CloudMessage(text.encode(), properties)
-    except ValueError:  # binascii.Error is one, and so is half of a surrogate pair
-        pass
-    raise ServiceError(400, 400004, "encoding: utf-8, or base64 of the body.")
+        data = text.encode() if encoding == "utf-8" else base64.b64decode(text, validate=True)
+        packed(properties)
+    except ValueError:
+        raise ServiceError(
+            400, 400004, "The message has bytes that are no text, or not the base64 that it says."
+        ) from None
+    return CloudMessage(data, properties)
