@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import http.client
 import json
 import queue
 import socket
@@ -261,6 +262,42 @@ def hub_device(info: dict[str, Any], device_id: str, chain: Path | None = None, 
         yield device
     finally:
         device.close()
+
+
+# Service APIs
+
+
+def service_token(info: dict[str, Any], resource: str = "localhost", **changes: Any) -> str:
+    """A token of the service's policy; ``changes``: key, expiry, skn."""
+    policy = info["service_policy"]
+    return token(resource, changes.pop("key", policy["key"]), **{"skn": policy["name"], **changes})
+
+
+def api_call(
+    info: dict[str, Any],
+    method: str,
+    path: str,
+    body: Any = None,
+    authorization: str | None = None,
+    host: str = "localhost",
+    **headers: str,
+) -> tuple[int, Any]:
+    """Status and body; ``headers`` with ``_`` for ``-``."""
+    context = ssl.create_default_context(cafile=info["roots"])
+    # The name is verified as the host's, the socket goes to 127.0.0.1: some machines resolve it to ::1 first.
+    connection = http.client.HTTPSConnection(host, info["https_port"], timeout=WAIT, context=context)
+    plain = socket.create_connection(("127.0.0.1", info["https_port"]), WAIT)
+    connection.sock = context.wrap_socket(plain, server_hostname=host)
+    try:
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        given["Authorization"] = service_token(info, host) if authorization is None else authorization
+        connection.request(method, path if "?" in path else f"{path}?api-version={HUB_API}", data, given)
+        response = connection.getresponse()
+        text = response.read()
+        return response.status, json.loads(text) if text else None
+    finally:
+        connection.close()
 
 
 # Packets by hand (MQTT 3.1.1, chapters 2 and 3)

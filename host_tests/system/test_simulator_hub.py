@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+import time
 from pathlib import Path
 from typing import Any
 
@@ -236,8 +237,10 @@ def test_subscriptions(sim: Simulator, tmp_path: Path) -> None:
         "devices/other/messages/events/",
         "devices/closer/messages/eventsx",
         "devices/closer/messages/devicebound/",
-        "$iothub/twin/GET/?$rid=1",
-        "$iothub/methods/res/200/?$rid=1",
+        "$iothub/twin/GET?$rid=1",
+        "$iothub/twin/PATCH/properties/desired/?$rid=1",
+        "$iothub/methods/res/ok/?$rid=1",
+        "$iothub/methods/POST/reboot/?$rid=1",
         "telemetry",
     ],
 )
@@ -260,6 +263,40 @@ def test_messages_up_to_256_kib(sim: Simulator, tmp_path: Path) -> None:
         assert client.packet() == (0x40, b"\0\x02")
         client.send(publish_packet("devices/wordy/messages/events/", b"x" * (256 * 1024 + 1), qos=1))
         assert client.ended()
+
+
+def test_qos_2_closes(sim: Simulator, tmp_path: Path) -> None:
+    _, pem = provision(sim.info, "twofold", tmp_path)
+    with RawClient(sim.info, HUB, pem) as client:
+        client.send(connect_packet("twofold", hub_username(HUB, "twofold"), None))
+        assert client.packet() == (0x20, b"\0\0")
+        client.send(publish_packet("devices/twofold/messages/events/", b"x", qos=2))
+        assert client.ended()
+
+
+def test_an_expired_token_ends_the_connection(tmp_path: Path) -> None:
+    with serving(tmp_path / "sim", Options(retry_after=0, token_grace=0.5)) as sim:
+        provision(sim.info, "timed", tmp_path)
+        key, now = derive(group_key(sim.info), "timed"), int(time.time())
+        password = token(f"{HUB}/devices/timed", key, expiry=now + 2, skn=None)
+        with hub_device(sim.info, "timed", password=password) as device:
+            assert device.connack.value == 0
+            device.disconnected.get(timeout=10)
+        assert 2.4 < time.time() - now < 6
+        assert sim.wait_event("closed", device="timed", reason="the token expired")
+        with hub_device(sim.info, "timed", password=token(f"{HUB}/devices/timed", key, skn=None)) as device:
+            device.publish("devices/timed/messages/events/", b"a new one")  # lives on
+            assert device.disconnected.empty()
+
+
+def test_silence_for_one_and_a_half_times_the_keepalive(sim: Simulator, tmp_path: Path) -> None:
+    _, pem = provision(sim.info, "sleepy", tmp_path)
+    with RawClient(sim.info, HUB, pem) as client:
+        client.send(connect_packet("sleepy", hub_username(HUB, "sleepy"), None, keep_alive=1))
+        assert client.packet() == (0x20, b"\0\0")
+        begin = time.monotonic()
+        assert client.ended()
+        assert 1.4 < time.monotonic() - begin < 5
 
 
 def test_unsubscribe_ping_and_two_packets_in_one_record(sim: Simulator, tmp_path: Path) -> None:

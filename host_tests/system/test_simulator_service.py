@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import base64
-import http.client
 import json
 import os
 import re
 import signal
 import socket
-import ssl
 import stat
 import struct
 import subprocess
@@ -21,6 +19,7 @@ from typing import Any
 
 import pytest
 from simulator_client import (
+    api_call,
     derive,
     dps_device,
     dps_token,
@@ -28,6 +27,7 @@ from simulator_client import (
     hub_device,
     make_csr,
     provision,
+    service_token,
     token,
 )
 
@@ -46,34 +46,12 @@ def sim(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def policy_token(sim: Simulator, **changes: Any) -> str:
-    policy = sim.info["service_policy"]
-    return token(
-        changes.get("resource", "localhost"),
-        changes.get("key", policy["key"]),
-        expiry=changes.get("expiry"),
-        skn=changes.get("skn", policy["name"]),
-    )
+    return service_token(sim.info, **changes)
 
 
-def call(
-    sim: Simulator, method: str, path: str, body: Any = None, authorization: str | None = None, **headers: str
-) -> tuple[int, Any]:
-    """Status and body; ``headers`` with ``_`` for ``-``."""
-    context = ssl.create_default_context(cafile=sim.info["roots"])
-    # The name is verified as localhost, the socket goes to 127.0.0.1: some machines resolve it to ::1 first.
-    connection = http.client.HTTPSConnection("localhost", sim.info["https_port"], timeout=10, context=context)
-    plain = socket.create_connection(("127.0.0.1", sim.info["https_port"]), 10)
-    connection.sock = context.wrap_socket(plain, server_hostname="localhost")
-    try:
-        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-        given = {name.replace("_", "-"): value for name, value in headers.items()}
-        given["Authorization"] = policy_token(sim) if authorization is None else authorization
-        connection.request(method, path if "?" in path else f"{path}?{API}", data, given)
-        response = connection.getresponse()
-        text = response.read()
-        return response.status, json.loads(text) if text else None
-    finally:
-        connection.close()
+def call(sim: Simulator, *arguments: Any, **changes: str) -> tuple[int, Any]:
+    """Status and body, as simulator_client.api_call."""
+    return api_call(sim.info, *arguments, **changes)
 
 
 SYMMETRIC = {"attestation": {"type": "symmetricKey"}}
@@ -304,6 +282,7 @@ def test_a_taken_port_is_said_and_nothing_stays(tmp_path: Path) -> None:
         {"assigning": -1},
         {"certificate_seconds": 0},
         {"connect_deadline": 0},
+        {"token_grace": -1},
     ],
 )
 def test_options_out_of_bounds(changes: dict[str, Any]) -> None:

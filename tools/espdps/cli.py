@@ -10,6 +10,7 @@ import time
 from dataclasses import asdict
 from enum import Enum
 from importlib import metadata
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -52,6 +53,9 @@ app = typer.Typer(
 out = Console(highlight=False, markup=False)
 err = Console(stderr=True, highlight=False, markup=False)
 
+hub = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Play the service's side of a simulator's hub.")
+app.add_typer(hub, name="hub")
+
 KeyType = Enum("KeyType", {kind: kind for kind in keys.KINDS}, type=str)  # type: ignore[misc]  # made from the one table
 
 GroupKeyFile = Annotated[Path | None, typer.Option(help="File with the enrollment group's key, base64.")]
@@ -67,6 +71,8 @@ Devices = Annotated[
 ]
 Port = Annotated[str, typer.Option(help="Serial port, for example /dev/ttyUSB0.")]
 SimFolder = Annotated[Path | None, typer.Option("--sim", help="Folder of a running simulator: everything from there.")]
+RunningSim = Annotated[Path, typer.Option("--sim", help="Folder of a running simulator.")]
+DeviceId = Annotated[str, typer.Argument(help="The device's id at its hub.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For scripts: one JSON object a line.")]
 
 
@@ -353,6 +359,122 @@ def demo(
     from espdps import demo as demonstration
 
     raise typer.Exit(demonstration.main(directory))
+
+
+@hub.command("monitor")
+def hub_monitor(
+    sim: RunningSim,
+    device: Annotated[str | None, typer.Argument(help="Of this device only.")] = None,
+    past: Annotated[bool, typer.Option("--past", help="Begin with what happened since the simulator started.")] = False,
+    count: Annotated[int | None, typer.Option(min=1, help="End after so many lines, else at Ctrl-C.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what happens at the hub: telemetry, connections, methods, twins, certificates.
+
+    \b
+    EXAMPLE
+      esp-dps hub monitor --sim build/sim bench-1
+    """
+    from espdps import hub_client
+
+    events = hub_client.HubClient(devices.read_simulator(sim)).events(device, past=past)
+    for event in islice(events, count):
+        if as_json:
+            _print_json(event)
+        else:
+            out.print(hub_client.line(event), soft_wrap=True)
+
+
+@hub.command("send")
+def hub_send(
+    device: DeviceId,
+    text: Annotated[str, typer.Argument(help="The message.")],
+    sim: RunningSim,
+    given: Annotated[
+        list[str] | None, typer.Option("--property", "-p", help="NAME=VALUE; may be given more than once.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send a message to a device, which gets it now or when it connects.
+
+    \b
+    EXAMPLE
+      esp-dps hub send --sim build/sim bench-1 'good morning' -p urgency=low
+    """
+    from espdps.hub_client import HubClient
+
+    properties: dict[str, str] = {}
+    for pair in given or []:
+        name, equals, value = pair.partition("=")
+        if not name or not equals:
+            raise ToolError(f"{pair} is not NAME=VALUE", "", WRONG_USE)
+        properties[name] = value
+    message_id = HubClient(devices.read_simulator(sim)).send(device, text, properties)
+    if as_json:
+        _print_json({"message_id": message_id})
+    else:
+        out.print(f"queued for {device} as {message_id}", soft_wrap=True)
+
+
+@hub.command("call")
+def hub_call(
+    device: DeviceId,
+    method: Annotated[str, typer.Argument(help="Name of the method.")],
+    sim: RunningSim,
+    payload: Annotated[str, typer.Argument(help="Its payload, JSON.")] = "null",
+    timeout: Annotated[int, typer.Option(min=5, max=300, help="Seconds the device may take.")] = 30,
+    as_json: AsJson = False,
+) -> None:
+    """Call a method of a device and show what it returns.
+
+    Exit code 1 if the device returns a status of 400 or more, 3 if the hub could not call it.
+
+    \b
+    EXAMPLE
+      esp-dps hub call --sim build/sim bench-1 blink '{"times": 3}'
+    """
+    from espdps.hub_client import HubClient
+
+    content = _json_argument(payload, "payload")
+    status, result = HubClient(devices.read_simulator(sim)).call(device, method, content, timeout)
+    if as_json:
+        _print_json({"status": status, "payload": result})
+    else:
+        out.print(f"{status} {json.dumps(result, ensure_ascii=False)}", soft_wrap=True)
+    if status >= 400:
+        raise typer.Exit(FAILED)
+
+
+@hub.command("twin")
+def hub_twin(
+    device: DeviceId,
+    sim: RunningSim,
+    desired: Annotated[str | None, typer.Option(help="Change desired properties: a JSON object, null deletes.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a device's twin, and change what is desired of it.
+
+    \b
+    EXAMPLE
+      esp-dps hub twin --sim build/sim bench-1 --desired '{"interval": 5}'
+    """
+    from espdps.hub_client import HubClient
+
+    patch = None if desired is None else _json_argument(desired, "--desired")
+    twin = HubClient(devices.read_simulator(sim)).twin(device, patch)
+    if as_json:
+        _print_json(twin)
+    else:
+        out.print(f"{twin['deviceId']}  {twin['status']}, {twin['connectionState'].lower()}", soft_wrap=True)
+        for name, properties in twin["properties"].items():
+            out.print(f"{name:<9} {json.dumps(properties, ensure_ascii=False)}", soft_wrap=True)
+
+
+def _json_argument(text: str, name: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise ToolError(f"{name} is not JSON", """quote it for the shell: '{"name": 1}'""", WRONG_USE) from None
 
 
 def _device_key(registration_id: str, group_file: Path | None, device_file: Path | None, info: dict[str, Any]) -> str:

@@ -8,14 +8,15 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from .files import open_private
 
 Event = dict[str, Any]
-OnEvent = Callable[[Event], None]
+OnEvent = Callable[[Event], object]
 
 
 class EventLog:
@@ -28,6 +29,7 @@ class EventLog:
         self.events: list[Event] = []
         self._news = threading.Condition()
         self._on_event = on_event
+        self._listeners: list[OnEvent] = []
         self._file = open_private(path)
 
     def report(self, kind: str, connection: int | None, device: str | None, **details: Any) -> None:
@@ -37,9 +39,31 @@ class EventLog:
             if not self._file.closed:
                 self._file.write(json.dumps(event) + "\n")
                 self._file.flush()
+            for listener in self._listeners:
+                listener(event)
             self._news.notify_all()
         if self._on_event is not None:
             self._on_event(event)
+
+    @contextmanager
+    def listening(self, listener: OnEvent, past: bool = False) -> Iterator[None]:
+        """Calls ``listener`` for each event, in the thread that reports it, from now on or (``past``) from the first
+        one. It must be quick, and may not report.
+        """
+        with self._news:
+            for event in self.events if past else ():
+                listener(event)
+            self._listeners.append(listener)
+        try:
+            yield
+        finally:
+            with self._news:
+                self._listeners.remove(listener)
+
+    @property
+    def listeners(self) -> int:
+        """How many listen."""
+        return len(self._listeners)
 
     def wait(self, kind: str, timeout: float = 10.0, after: int = 0, **match: Any) -> Event:
         """The first event of this kind, at or behind index ``after``, whose fields equal ``match``; waits for it.

@@ -1,6 +1,6 @@
 """The DPS service API over HTTPS: enrollments, enrollment groups and registrations, for tools that prepare them.
 
-Checks the policy's token at each call; a key goes out in no answer.
+Checks the policy's token at each call, also of what others add; a key goes out in no answer.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 from aiohttp import web
 
 from . import sas
-from .errors import ServiceError, error_body
-from .state import ID, Enrollment, State, new_etag, new_key, timestamp
+from .errors import ServiceError, error_body, timestamp
+from .state import ID, Enrollment, State, new_etag, new_key
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _STATUS = ("enabled", "disabled")
@@ -46,7 +46,8 @@ class ServiceApi:
                 raise ServiceError(400, 400012, "api-version is missing.")
             return await handler(request)
         except ServiceError as error:
-            return web.json_response(error_body(error.error_code, error.message), status=error.status)
+            body = error_body(error.error_code, error.message)
+            return web.json_response(body if error.info is None else {**body, "info": error.info}, status=error.status)
         except web.HTTPException as error:
             return web.json_response(error_body(error.status * 1000, f"{error.reason}."), status=error.status)
 
@@ -77,21 +78,18 @@ class ServiceApi:
 
     async def _put(self, request: web.Request, group: bool) -> web.Response:
         id = _id(request)
-        try:
-            body = await request.json()
-        except ValueError:
-            raise ServiceError(400, 400012, "Deserialization error: the body is not JSON.") from None
+        body = await read_json(request)
         # No await from here to the end: what is compared is what gets replaced.
         existing = self._state.enrollment(id, group)
         if existing is not None:
-            _check_etag(request, existing.etag, required=True)
+            check_etag(request, existing.etag, required=True)
         enrollment = _read_enrollment(id, group, body, existing, self._state.hubs)
         self._state.put_enrollment(enrollment)
         return _enrollment_response(enrollment)
 
     async def _delete(self, request: web.Request, group: bool) -> web.Response:
         enrollment = self._find(request, group)
-        _check_etag(request, enrollment.etag, required=False)
+        check_etag(request, enrollment.etag, required=False)
         self._state.remove_enrollment(enrollment.id, group)
         return web.Response(status=204)
 
@@ -123,9 +121,17 @@ class ServiceApi:
         registration = self._state.registration(_id(request))
         if registration is None:
             raise ServiceError(404, 404202, "Registration not found.")
-        _check_etag(request, registration.etag, required=False)
+        check_etag(request, registration.etag, required=False)
         self._state.remove_registration(registration.registration_id)
         return web.Response(status=204)
+
+
+async def read_json(request: web.Request) -> Any:
+    """Raises ServiceError."""
+    try:
+        return await request.json()
+    except (ValueError, RecursionError):
+        raise ServiceError(400, 400012, "Deserialization error: the body is not JSON.") from None
 
 
 def _id(request: web.Request) -> str:
@@ -135,8 +141,11 @@ def _id(request: web.Request) -> str:
     return id
 
 
-def _check_etag(request: web.Request, etag: str, required: bool) -> None:
-    """If-Match as HTTP has it; replacing what exists without one is taken for a mistake, as at the service."""
+def check_etag(request: web.Request, etag: str, required: bool) -> None:
+    """If-Match as HTTP has it; replacing what exists without one is taken for a mistake, as at the service.
+
+    Raises ServiceError.
+    """
     wanted = request.headers.get("If-Match")
     if wanted is None and not required:
         return
@@ -163,6 +172,9 @@ def _read_enrollment(id: str, group: bool, body: Any, existing: Enrollment | Non
     if not isinstance(linked, list) or not set(map(str, linked)) <= set(hubs):
         raise ServiceError(400, 400004, "iotHubs: not all of them are linked to this service.")
     policy, device_id = body.get("credentialPolicyName"), None if group else body.get("deviceId")
+    reprovision = body.get("reprovisionPolicy") or {}
+    if not isinstance(reprovision, dict):
+        raise ServiceError(400, 400012, "Deserialization error: reprovisionPolicy is no object.")
     for name, value in (("credentialPolicyName", policy), ("deviceId", device_id)):
         if value is not None and not (isinstance(value, str) and ID.fullmatch(value)):
             raise ServiceError(400, 400004, f"{name}: not a valid name.")
@@ -172,6 +184,9 @@ def _read_enrollment(id: str, group: bool, body: Any, existing: Enrollment | Non
         primary_key=_key(keys.get("primaryKey"), existing.primary_key if existing else None),
         secondary_key=_key(keys.get("secondaryKey"), existing.secondary_key if existing else None),
         credential_policy=policy,
+        reprovision="never"
+        if not reprovision.get("updateHubAssignment", True)
+        else ("migrate" if reprovision.get("migrateDeviceData", True) else "reset"),
         provisioning_status=status,
         hubs=tuple(linked),
         device_id=device_id,
@@ -199,6 +214,10 @@ def _enrollment_response(enrollment: Enrollment) -> web.Response:
         "attestation": {"type": enrollment.attestation},  # a plain GET does not return the keys
         "provisioningStatus": enrollment.provisioning_status,
         "credentialPolicyName": enrollment.credential_policy,
+        "reprovisionPolicy": {
+            "updateHubAssignment": enrollment.reprovision != "never",
+            "migrateDeviceData": enrollment.reprovision == "migrate",
+        },
         "allocationPolicy": "hashed",
         "iotHubs": list(enrollment.hubs),
         "etag": enrollment.etag,

@@ -1,4 +1,4 @@
-"""IoT Hub as a device sees it over MQTT: who may connect, its telemetry, its twin, its new certificates.
+"""IoT Hub as a device sees it over MQTT: telemetry, messages, methods, its twin, new certificates.
 
 Neither sockets nor packets here; a device publishes in its own name only.
 """
@@ -6,31 +6,37 @@ Neither sockets nor packets here; a device publishes in its own name only.
 from __future__ import annotations
 
 import asyncio
-import base64
+import itertools
 import json
 import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import unquote
 
-from cryptography import x509
-
-from . import attestation, ca, sas
+from . import ca, messages
+from .admission import admit
 from .credentials import Body, Credentials, Renewal, failure
-from .errors import ServiceError
+from .errors import ServiceError, timestamp
 from .events import EventLog
+from .messages import CloudMessage
 from .mqtt import Connect, Message, Refused
 from .options import Options
 from .packets import Violation
 from .state import Device, State
 from .trouble import Cut, Delay, Error, Ignore, Reconnect, Troubles
+from .twin import Document, check
 
 _RENEW = "$iothub/credentials/POST/issueCertificate/"
 _RENEWED = "$iothub/credentials/res/"
 _RENEW_SINCE = "2025-08-01"  # the first api-version that knows these topics
+_TWIN_GET = "$iothub/twin/GET/"
 _REPORT = "$iothub/twin/PATCH/properties/reported/"
 _TWIN = "$iothub/twin/res/"
+_DESIRED = "$iothub/twin/PATCH/properties/desired/"
+_METHODS = "$iothub/methods/POST/"
+_METHOD_RESULT = re.compile(r"\$iothub/methods/res/(\d{1,9})/")
+_PAYLOAD_LIMIT = 128 * 1024  # of a method, each way
 
 _USERNAME = re.compile(r"(?P<hub>[^/]+)/(?P<id>[^/]+)/\?(?P<query>.*)", re.DOTALL)
 _VERSION = re.compile(r"api-version=(\d{4}-\d{2}-\d{2})(-preview)?")
@@ -38,7 +44,7 @@ _VERSION = re.compile(r"api-version=(\d{4}-\d{2}-\d{2})(-preview)?")
 
 @dataclass
 class Hub:
-    """What all connections to all hubs share."""
+    """What all connections to all hubs share. For the event loop's thread, all of it."""
 
     state: State
     authority: ca.IssuingAuthority
@@ -64,23 +70,57 @@ class Hub:
             raise Refused("hub", connect.client_id, 5, "username of another form")
         return HubConnection(self, connect, match["hub"], match["id"], version)
 
+    def connection(self, device: Device) -> HubConnection | None:
+        """The device's connection, if it has one."""
+        return self.online.get((device.hub, device.id.lower()))
+
     def hang_up(self, device: Device, reason: str) -> None:
-        """Ends the device's connection, if it has one. For the event loop's thread."""
+        """Ends the device's connection, if it has one."""
         connection = self.connection(device)
         if connection is not None:
             connection.close(reason)
 
     def hang_up_all(self, hub: str, reason: str) -> None:
-        """Ends all connections to a hub. For the event loop's thread."""
+        """Ends all connections to a hub."""
         for connection in [connection for (name, _), connection in self.online.items() if name == hub]:
             connection.close(reason)
 
-    def connection(self, device: Device) -> HubConnection | None:
-        """The device's connection, if it has one."""
-        return self.online.get((device.hub, device.id.lower()))
+    # What the service side asks for
+
+    def send(self, device: Device, message: CloudMessage) -> None:
+        """A message to the device, which gets it when it is there and subscribed. Raises ServiceError."""
+        message.check(device.id, len(device.inbox))
+        device.inbox.append(message)
+        self.log.report("hub.c2d", None, device.id, state="queued", message_id=message.id)
+        connection = self.connection(device)
+        if connection is not None:
+            connection.offer_messages()
+
+    def desire(self, device: Device, patch: Document) -> int:
+        """Changes desired properties and tells the device, if it is there; their new version. Raises ServiceError."""
+        check(patch)
+        version = device.twin.desire(patch)
+        self.log.report("hub.desired", None, device.id, version=version)
+        connection = self.connection(device)
+        if connection is not None:
+            connection.tell_desired(patch, version)
+        return version
+
+    async def call(self, device: Device, name: str, payload: bytes, timeout: float) -> tuple[int, Any]:
+        """Calls a method of the device: its status and payload. Raises ServiceError, after ``timeout`` seconds too."""
+        connection = self.connection(device)
+        try:
+            if connection is None:
+                raise ServiceError(404, 404103, "The device is not online.")
+            status, result = await connection.call(name, payload, timeout)
+        except ServiceError as error:
+            self.log.report("hub.method", None, device.id, name=name, status=None, error_code=error.error_code)
+            raise
+        self.log.report("hub.method", None, device.id, name=name, status=status, error_code=None)
+        return status, result
 
     def finish(self, renewal: Renewal) -> None:
-        """Makes the answer to a renewal and offers it to the device, if it is there. For the event loop's thread."""
+        """Makes the answer to a renewal and offers it to the device, if it is there."""
         certificate = self.credentials.finish(renewal)
         if renewal.answer is None:
             return  # replaced by another one
@@ -112,44 +152,52 @@ class HubConnection:
         self._key = (host, device_id.lower())
         self._number = 0
         self._record = Device(host, device_id)  # that of the hub, once accepted
+        self._expiry: asyncio.TimerHandle | None = None
         self._unacknowledged: dict[int, Callable[[], None]] = {}
+        self._calls: dict[str, asyncio.Future[tuple[int, Any]]] = {}
+        self._call_ids = itertools.count(1)
+
+    # The connection
 
     def accept(self, connection: int) -> None:
         self._number = connection
         if self._connect.client_id != self.device:
-            raise self._refused("client id is not the device id")
+            raise Refused("hub", self.device, 5, "client id is not the device id")
         will = self._connect.will_topic
         if will is not None and not self._is_event(will):
-            raise self._refused("a will on another topic than the device's events")
-        if self._host not in self._hub.state.hubs:
-            raise self._refused("the hub is gone")
-        device = self._hub.state.device(self._host, self.device)
-        if device is None:
-            raise self._refused("unknown device")
-        if self._connect.password is not None:
-            self._check_token(device, self._connect.password)
-            auth, certificate = "sas", None
-        elif self._connect.certificate is not None:
-            self._check_certificate(device, self._connect.certificate)
-            auth, certificate = "x509", ca.facts(self._connect.certificate)
-        else:
-            raise self._refused("neither token nor client certificate")
-        if not device.enabled:
-            raise self._refused("device is disabled")
-        self._record = device
+            raise Refused("hub", self.device, 5, "a will on another topic than the device's events")
+        admission = admit(self._hub.state, self._hub.authority, self._connect, self._host, self.device)
+        self._record = admission.device
+        if admission.expires is not None:
+            left = admission.expires - time.time() + self._hub.options.token_grace
+            self._expiry = asyncio.get_running_loop().call_later(left, self.close, "the token expired")
         earlier = self._hub.online.get(self._key)
         self._hub.online[self._key] = self
         if earlier is not None:
             earlier.close("the same device connected again")
-        self._report("hub.connect", hub=self._host, auth=auth, certificate=certificate)
+        self._record.connection_changed = timestamp()
+        self._report("hub.connect", hub=self._host, **admission.proof)
+
+    def end(self) -> None:
+        if self._hub.online.get(self._key) is self:
+            del self._hub.online[self._key]
+            self._record.connection_changed = timestamp()
+        if self._expiry is not None:
+            self._expiry.cancel()
+        for call in self._calls.values():
+            if not call.done():
+                call.set_exception(ServiceError(404, 404104, "The device's connection was closed."))
+        self._report("hub.disconnect")
+
+    # MQTT
 
     def grant(self, topic_filter: str) -> bool:
         # These are five, and five is all that the service allows: there is no sixth to refuse.
         documented = (
             f"devices/{self.device}/messages/devicebound/#",
-            "$iothub/twin/res/#",
-            "$iothub/twin/PATCH/properties/desired/#",
-            "$iothub/methods/POST/#",
+            _TWIN + "#",
+            _DESIRED + "#",
+            _METHODS + "#",
             _RENEWED + "#",
         )
         return topic_filter in documented and (self._renews or topic_filter != _RENEWED + "#")
@@ -158,6 +206,8 @@ class HubConnection:
         renewal = self._hub.credentials.active(self._record)
         if topic_filter == _RENEWED + "#" and renewal is not None:
             self.offer(renewal)
+        elif topic_filter == f"devices/{self.device}/messages/devicebound/#":
+            self.offer_messages()
 
     def place(self, topic: str) -> str:
         path, _, _ = topic.partition("?")
@@ -165,8 +215,10 @@ class HubConnection:
             return "hub.telemetry"
         if path == _RENEW and self._renews:
             return "hub.renewal"
-        if path == _REPORT:
+        if path in (_TWIN_GET, _REPORT):
             return "hub.twin"
+        if _METHOD_RESULT.fullmatch(path):
+            return "hub.method"
         raise Violation("a topic that the hub does not take")
 
     def publish(self, message: Message) -> Sequence[Message]:
@@ -175,17 +227,19 @@ class HubConnection:
             raise Violation("the device is no longer of this hub")
         if place == "hub.telemetry":
             return self._telemetry(message)
+        path, _, _ = message.topic.partition("?")
         rid = _request_id(message.topic)
+        if place == "hub.method":
+            return self._returned(path, rid, message.body)
         action = self._hub.troubles.at(place, self.device)
         if isinstance(action, Ignore):
             self._report(place, rid=rid, status=None, error_code=None)
             return []
+        take = {_RENEW: self._renew, _REPORT: self._report_properties, _TWIN_GET: self._get_twin}[path]
         try:
             if isinstance(action, Error):
                 raise ServiceError(action.status, action.error_code, action.message, action.retry_after)
-            return (
-                self._renew(rid, message.body) if place == "hub.renewal" else self._report_properties(rid, message.body)
-            )
+            return [take(rid, message.body)]
         except ServiceError as error:
             self._report(place, rid=rid, status=error.status, error_code=error.error_code)
             prefix = _RENEWED if place == "hub.renewal" else _TWIN
@@ -196,15 +250,16 @@ class HubConnection:
         if done is not None:
             done()
 
+    def _is_event(self, topic: str) -> bool:
+        events = f"devices/{self.device}/messages/events"
+        return topic == events or topic.startswith(events + "/")
+
     def _telemetry(self, message: Message) -> Sequence[Message]:
         _, _, bag = message.topic.partition("/messages/events")
-        properties = _properties(bag.lstrip("/"))
+        properties = messages.unpacked(bag.lstrip("/"))
         if message.retain:
             properties["mqtt-retain"] = "true"
-        try:
-            body, encoding = message.body.decode(), "utf-8"
-        except UnicodeDecodeError:
-            body, encoding = base64.b64encode(message.body).decode(), "base64"
+        body, encoding = messages.readable(message.body)
         self._report(
             "hub.telemetry",
             topic=message.topic,
@@ -217,9 +272,87 @@ class HubConnection:
         )
         return []
 
+    def _hand_over(self, message: Message, done: Callable[[], None]) -> bool:
+        """Sends a message; ``done`` is called once the device has it. False if it was not subscribed to."""
+        number = self._connect.deliver(message)
+        if number:
+            self._unacknowledged[number] = done
+        elif number == 0:
+            done()
+        return number is not None
+
+    # Messages to the device
+
+    def offer_messages(self) -> None:
+        """Sends what waits for the device, each message once a connection, in order."""
+        inbox = self._record.inbox
+        for message in [message for message in inbox if message.held_by is not self]:
+            if message.deliveries >= messages.DELIVERIES:
+                inbox.remove(message)
+                self._report("hub.c2d", state="dropped", message_id=message.id)
+                continue
+            if not self._hand_over(Message(message.topic(self.device), message.body), self._settle(message)):
+                return
+            message.held_by = self
+            message.deliveries += 1
+
+    def _settle(self, message: CloudMessage) -> Callable[[], None]:
+        def settle() -> None:
+            if message in self._record.inbox:
+                self._record.inbox.remove(message)
+                self._report("hub.c2d", state="completed", message_id=message.id)
+
+        return settle
+
+    # Methods
+
+    async def call(self, name: str, payload: bytes, timeout: float) -> tuple[int, Any]:
+        """Raises ServiceError."""
+        rid = f"{next(self._call_ids):x}"
+        result = self._calls[rid] = asyncio.get_running_loop().create_future()
+        try:
+            if self._connect.deliver(Message(f"{_METHODS}{name}/?$rid={rid}", payload)) is None:
+                raise ServiceError(404, 404103, "The device does not take methods: it is not subscribed.")
+            return await asyncio.wait_for(result, timeout)
+        except asyncio.TimeoutError:
+            raise ServiceError(504, 504101, "The device did not answer in time.") from None
+        finally:
+            del self._calls[rid]
+
+    def _returned(self, path: str, rid: str, body: bytes) -> Sequence[Message]:
+        """What a method returned; an answer that nobody waits for is dropped."""
+        result, match = self._calls.get(rid), _METHOD_RESULT.fullmatch(path)
+        if result is not None and match is not None and not result.done():
+            try:
+                if len(body) > _PAYLOAD_LIMIT:
+                    raise ValueError
+                result.set_result((int(match[1]), json.loads(body) if body else None))
+            except (ValueError, RecursionError):
+                result.set_exception(ServiceError(502, 502000, "The device did not answer with JSON of up to 128 KB."))
+        return []
+
+    # Twin
+
+    def _get_twin(self, rid: str, _: bytes) -> Message:
+        self._report("hub.twin", rid=rid, status=200, error_code=None, version=None)
+        return _response(_TWIN, 200, rid, self._record.twin.properties())
+
+    def _report_properties(self, rid: str, body: bytes) -> Message:
+        """Raises ServiceError."""
+        patch = _json(body)
+        check(patch)
+        version = self._record.twin.report(patch)
+        self._report("hub.twin", rid=rid, status=204, error_code=None, version=version)
+        return Message(f"{_TWIN}204/?$rid={rid}&$version={version}", b"")
+
+    def tell_desired(self, patch: Document, version: int) -> None:
+        """A change of the desired properties. A device that is not subscribed misses it and has to get the twin."""
+        body = json.dumps({**patch, "$version": version}, separators=(",", ":")).encode()
+        self._connect.deliver(Message(f"{_DESIRED}?$version={version}", body))
+
     # Certificates
 
-    def _renew(self, rid: str, body: bytes) -> Sequence[Message]:
+    def _renew(self, rid: str, body: bytes) -> Message:
         """Takes a request and answers 202; the result follows. Raises ServiceError."""
         trouble = self._hub.troubles.get(self.device)
         renewal = self._hub.credentials.begin(self._record, self._number, rid, body, trouble)
@@ -228,7 +361,7 @@ class HubConnection:
         if not isinstance(script, Ignore):
             delay = script.seconds if isinstance(script, Delay) else 0
             asyncio.get_running_loop().call_later(delay, self._hub.finish, renewal)
-        return [_response(_RENEWED, 202, rid, renewal.accepted())]
+        return _response(_RENEWED, 202, rid, renewal.accepted())
 
     def offer(self, renewal: Renewal) -> None:
         """Sends the answer to a renewal, if there is one and the device has subscribed to it; it may be asked again."""
@@ -236,71 +369,17 @@ class HubConnection:
         first = renewal.connection == self._number
         if renewal.answer is None or (first and isinstance(script, Reconnect)):
             return
-        lost = first and isinstance(script, Cut)
-        if isinstance(script, Cut) and lost:
-            self._connect.cut(script.after)
         status, body = renewal.answer
-        number = self._connect.deliver(_response(_RENEWED, status, renewal.rid, body))
-        if number is None or lost:
-            return  # the answer waits for the next subscription
+        lost = first and isinstance(script, Cut)
 
         def taken() -> None:
-            self._hub.credentials.forget(renewal)
-            self._report("hub.renewal.delivered", rid=renewal.rid, status=status)
+            if not lost:
+                self._hub.credentials.forget(renewal)
+                self._report("hub.renewal.delivered", rid=renewal.rid, status=status)
 
-        if number:
-            self._unacknowledged[number] = taken
-        else:
-            taken()
-
-    # Twin
-
-    def _report_properties(self, rid: str, body: bytes) -> Sequence[Message]:
-        """Raises ServiceError."""
-        version = self._record.twin.report(_object(body))
-        self._report("hub.twin", rid=rid, status=204, error_code=None, version=version)
-        return [Message(f"{_TWIN}204/?$rid={rid}&$version={version}", b"")]
-
-    # The connection
-
-    def end(self) -> None:
-        if self._hub.online.get(self._key) is self:
-            del self._hub.online[self._key]
-        self._report("hub.disconnect")
-
-    def _is_event(self, topic: str) -> bool:
-        events = f"devices/{self.device}/messages/events"
-        return topic == events or topic.startswith(events + "/")
-
-    def _check_token(self, device: Device, password: str) -> None:
-        try:
-            token = sas.check(password, f"{self._host}/devices/{self.device}", None)
-        except sas.BadToken as error:
-            raise self._refused(str(error)) from None
-        if not token.signed_by(device.keys):
-            raise self._refused("token not signed by a key of this device")
-
-    def _check_certificate(self, device: Device, certificate: x509.Certificate) -> None:
-        """By what DPS prepared: an issued certificate, the enrolled one, or one by an enrolled signer."""
-        refusal = ca.out_of_date(certificate)
-        if refusal is not None:
-            raise self._refused(refusal)
-        if certificate in device.certificates:
-            return  # known by its thumbprint, so its name says nothing
-        if self._hub.authority.revoked(certificate):
-            raise self._refused("the policy that issued the certificate was revoked")
-        if not (device.issued and self._hub.authority.issued(certificate)):
-            if not device.signers:
-                raise self._refused("certificate not issued by an authority of this device")
-            try:
-                attestation.signer_of(certificate, self._connect.chain, device.signers)
-            except attestation.Untrusted as error:
-                raise self._refused(str(error)) from None
-        if ca.common_name(certificate.subject) != self.device:
-            raise self._refused("common name of the certificate is not the device id")
-
-    def _refused(self, reason: str) -> Refused:
-        return Refused("hub", self.device, 5, reason)
+        if first and isinstance(script, Cut):
+            self._connect.cut(script.after)
+        self._hand_over(_response(_RENEWED, status, renewal.rid, body), taken)
 
     def _report(self, kind: str, **details: Any) -> None:
         self._hub.log.report(kind, self._number, self.device, **details)
@@ -319,21 +398,9 @@ def _response(prefix: str, status: int, rid: str, body: Body) -> Message:
     return Message(f"{prefix}{status}/?$rid={rid}", json.dumps(body, separators=(",", ":")).encode())
 
 
-def _object(body: bytes) -> dict[str, Any]:
-    """The JSON object that a body has to be. Raises ServiceError."""
+def _json(body: bytes) -> Any:
+    """Raises ServiceError."""
     try:
-        document = json.loads(body)
+        return json.loads(body)
     except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, dict):
-        raise ServiceError(400, 400004, "The body is no JSON object.")
-    return document
-
-
-def _properties(bag: str) -> dict[str, str | None]:
-    """The property bag of a telemetry topic: ``%20`` is a space (no topic has a ``+``); a key alone has no value."""
-    properties: dict[str, str | None] = {}
-    for pair in bag.split("&") if bag else []:
-        key, equals, value = pair.partition("=")
-        properties[unquote(key)] = unquote(value) if equals else None
-    return properties
+        raise ServiceError(400, 400004, "The body is not JSON.") from None

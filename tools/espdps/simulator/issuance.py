@@ -17,8 +17,8 @@ from cryptography.x509.oid import NameOID
 
 from . import ca
 from .attestation import certificate_info
-from .errors import ServiceError
-from .state import new_etag, timestamp
+from .errors import ServiceError, timestamp
+from .state import new_etag
 from .trouble import Chain
 
 _SINCE = "2025-07-01"  # the first api-version with today's form

@@ -25,6 +25,7 @@ class Options:
     registration is the first of them. ``certificate_seconds``: life of an issued certificate.
     ``key_types``: what the credential policy certifies, of KEY_TYPES (RSA from 2048 bits). All of them by default, as
     seen at the service; its documentation says EC P-384 only, which is ``("ec-p384",)``.
+    ``token_grace``: seconds that a connection to a hub outlives its token; the service has 5 to 10 minutes.
     ``connect_deadline``: seconds from the TCP connection to a complete CONNECT. Ports: 0 takes a free one.
 
     Raises ValueError for a value outside of what the service knows.
@@ -35,6 +36,7 @@ class Options:
     assigning: int = 1
     certificate_seconds: int = 30 * 86400
     key_types: tuple[str, ...] = KEY_TYPES
+    token_grace: float = 300.0
     connect_deadline: float = 10.0
     address: str = "127.0.0.1"
     mqtt_port: int = 0
@@ -54,5 +56,7 @@ class Options:
             raise ValueError("certificate_seconds: at least 1")
         if not self.key_types or not set(self.key_types) <= set(KEY_TYPES):
             raise ValueError(f"key_types: some of {', '.join(KEY_TYPES)}")
+        if self.token_grace < 0:
+            raise ValueError("token_grace: seconds, 0 or more")
         if self.connect_deadline <= 0:
             raise ValueError("connect_deadline: seconds, more than 0")

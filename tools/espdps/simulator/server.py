@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from .events import Event, EventLog, OnEvent, line
 from .files import write_private
 from .https import ServiceApi
 from .hub import Hub
+from .hub_api import HubApi
+from .messages import CloudMessage, Properties
 from .mqtt import Connect, Service, Session
 from .ntp import NtpServer
 from .options import Options
@@ -88,8 +90,9 @@ class Simulator:
                 lambda: NtpServer(self._troubles), local_addr=(options.address, options.ntp_port)
             )
             stack.callback(ntp.close)
-            api = ServiceApi(self._state, _POLICY, self._secrets["policy_key"])
-            runner = web.AppRunner(api.application(), access_log=None, shutdown_timeout=1.0)
+            application = ServiceApi(self._state, _POLICY, self._secrets["policy_key"]).application()
+            HubApi(self._hub).add_to(application)
+            runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
             context = self._identity.https_context()
@@ -269,6 +272,24 @@ class Simulator:
         """The twin of a device, with all that it reported. Raises KeyError."""
         return self.device(id).twin
 
+    def send_message(self, id: str, body: bytes, properties: Properties | None = None) -> str:
+        """Queues a message to a device; its message id. Raises KeyError, and ServiceError for one that is too much."""
+        message = CloudMessage(body, properties or {})
+        self._do(self._hub.send, self.device(id), message)
+        return message.id
+
+    def desire(self, id: str, patch: dict[str, Any]) -> int:
+        """Changes desired properties of a device; their new version. Raises KeyError, ServiceError."""
+        version: int = self._do(self._hub.desire, self.device(id), patch)
+        return version
+
+    def call_method(self, id: str, name: str, payload: Any = None, timeout: float = 30.0) -> tuple[int, Any]:
+        """Calls a method of a device; its status and payload. Raises KeyError, and ServiceError when the device is not
+        there, does not take methods, or does not answer within so many seconds.
+        """
+        call = self._hub.call(self.device(id), name, json.dumps(payload).encode(), timeout)
+        return self._result(call)
+
     def revoke_policy(self) -> None:
         """Revokes the credential policy that all enrollments share: another intermediate issues from now on, and the
         hubs refuse what was issued before. Who is connected stays.
@@ -298,6 +319,20 @@ class Simulator:
         if enrollment is None:
             raise KeyError(id)
         return enrollment
+
+    def _do(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """What a function returns or raises in the event loop's thread, where connections live."""
+
+        async def do() -> Any:
+            return function(*arguments)
+
+        return self._result(do())
+
+    def _result(self, work: Coroutine[Any, Any, Any]) -> Any:
+        if self._loop is None:
+            work.close()
+            raise RuntimeError("the simulator does not run")
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def _call(self, function: Any, *arguments: Any) -> None:
         """Runs a function in the event loop's thread, where connections live."""

@@ -6,7 +6,6 @@ Plain records in memory behind one lock; no protocol and no connection is known 
 from __future__ import annotations
 
 import base64
-import datetime
 import os
 import re
 import threading
@@ -18,14 +17,12 @@ from typing import Any
 from cryptography import x509
 
 from . import sas
+from .errors import timestamp
+from .messages import CloudMessage
 from .twin import Twin
 
 # Lenient on purpose: the documentation allows a dash at the end, the specification no special at either end.
 ID = re.compile(r"[A-Za-z0-9\-._:]{1,128}")
-
-
-def timestamp() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def new_etag() -> str:
@@ -132,6 +129,7 @@ class Operation:
 class Device:
     """A device of a hub. It may use an issued certificate, and what it had at DPS: its keys (base64), one of
     ``certificates``, or a certificate by one of ``signers``. ``enrollment``: the one that it came by.
+    ``inbox``: messages that it does not have yet. ``connection_changed``: when it came or went last.
     """
 
     hub: str
@@ -143,6 +141,9 @@ class Device:
     keys: list[str] = field(default_factory=list, repr=False)
     enrollment: Enrollment | None = None
     twin: Twin = field(default_factory=Twin)
+    inbox: list[CloudMessage] = field(default_factory=list)
+    connection_changed: str | None = None
+    etag: str = field(default_factory=new_etag)
 
 
 class State:

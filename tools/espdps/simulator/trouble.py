@@ -209,6 +209,7 @@ PLACES: Mapping[str, tuple[type, ...]] = {
     "hub.telemetry": (Silence, Cut),
     "hub.tls": (Alert,),  # handshakes that name a hub
     "hub.twin": (Silence, Cut, Ignore, Error),  # requests about the twin
+    "hub.method": (Silence, Cut),  # the answer to a method
     "hub.renewal": (Silence, Cut, Ignore, Error),  # the request of a certificate
     "hub.renewal.result": (Cut, Ignore, Delay, Reconnect, Error),  # what follows the 202
     "hub.certificate": (Chain,),
