@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 import secrecy
 
+from espdps import boards, flash
 from espdps.micropython import interpreter
+from espdps.paths import FIRMWARE
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +27,17 @@ def micropython32() -> Path:
 def micropython64() -> Path:
     """MicroPython as wide as the PC."""
     return interpreter(64)
+
+
+@pytest.fixture(scope="session")
+def mpy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library as a board has it."""
+    folder = tmp_path_factory.mktemp("mpy")
+    for name, content in flash.compile_library(FIRMWARE, boards.load("UNIX").mpy).items():
+        target = folder / name.removeprefix("/lib/")
+        target.parent.mkdir(exist_ok=True)
+        target.write_bytes(content)
+    return folder
 
 
 @pytest.hookimpl(wrapper=True)

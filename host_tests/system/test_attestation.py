@@ -12,23 +12,11 @@ from pki import Authority, private_pem
 from running import RUNTIMES, run
 from units import edit, make_unit, stored
 
-from espdps import boards, flash, keys
-from espdps.paths import FIRMWARE
+from espdps import keys
 from espdps.simulator import Options, Simulator, serving
 
 HEAP = "56k"  # what an ESP32 starts with
 ID = "contoso-0001"
-
-
-@pytest.fixture(scope="session")
-def mpy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The library as a board has it."""
-    folder = tmp_path_factory.mktemp("mpy")
-    for name, content in flash.compile_library(FIRMWARE, boards.load("UNIX").mpy).items():
-        target = folder / name.removeprefix("/lib/")
-        target.parent.mkdir(exist_ok=True)
-        target.write_bytes(content)
-    return folder
 
 
 @pytest.fixture

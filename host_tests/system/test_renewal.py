@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -167,3 +169,56 @@ def test_nothing_helps_and_the_application_hears_of_it(sim: Simulator, tmp_path:
     outcome = wait()
     assert outcome.status == 0 and "expiring" in outcome.names, outcome.text
     check_counts(sim)
+
+
+# What may be wrong on the way from one certificate to the next; None: nothing
+ODDS: list[dict[str, Any] | None] = [
+    None,
+    {"hub.renewal": Ignore()},
+    {"hub.renewal": Error(500, 500001, "No")},
+    {"hub.renewal.result": Cut(200)},
+    {"hub.telemetry": Cut()},
+    {"hub.connect": Refuse(3)},
+    {"hub.connect": Cut()},
+    {"hub.certificate": Chain("other-key")},
+    {"hub.renewal": Cut(), "register": Error(503, 503001, "No")},
+    {"hub.renewal": Error(400, 400004, "No"), "register": Cut()},
+    {"tls": Cut(20)},
+]
+
+
+@pytest.mark.sweep
+def test_a_long_life(sim: Simulator, tmp_path: Path, mpy: Path, record_property: Callable[[str, object], None]) -> None:
+    """Renewals in a row, each with a fault drawn by seed that lasts for a second or two, on the heap of an ESP32."""
+    whole = bool(os.environ.get("ESP_DPS_SWEEP"))
+    renewals = 30 if whole else 6
+    dice = random.Random(7)
+    sim.set_enrollment(sim.info["groups"][0]["id"], group=True, certificate_seconds=60 if whole else LIFE)
+    unit = make_unit(tmp_path, sim)
+    edit(unit / "device.json", renew=5, timeout=2, ntp=[])
+    faults = 0
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(
+            run, "micropython-32", unit, str(renewals), script="life.py", timeout=1500, heap="56k", library=mpy
+        )
+        after = 0
+        while not future.done():
+            try:
+                after = sim.events.index(sim.wait_event("hub.connect", 1, after=after)) + 1
+                odds = dice.choice(ODDS)
+                sim.trouble = Trouble(odds or {})
+                faults += odds is not None
+                sim.wait_event("nothing of the kind", 2 + dice.random())
+            except TimeoutError:
+                sim.trouble = Trouble()
+        outcome = future.result()
+    assert outcome.status == 0, outcome.text
+    check_counts(sim)
+    free = [int(text) for step, text in outcome.steps if step == "free"]
+    record_property(
+        "figure",
+        f"a life of {renewals} renewals: {faults} times in trouble, {outcome.names.count('error')} errors, "
+        f"{len(set(counts(sim)))} messages and none lost; heap free {free[1]:,} bytes after the first renewal, "
+        f"{free[-1]:,} after the last",
+    )
+    assert len(free) == renewals + 1 and free[-1] >= free[1] - 512
