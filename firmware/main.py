@@ -1,8 +1,14 @@
 # From power-on to telemetry.
-import app
-import board
-from aziot.device import Device
-from aziot.errors import AzureError
+import gc
+
+gc.threshold(
+    2048
+)  # tidy early: a heap that fills up first falls into pieces, and a certificate chain wants a large one
+
+import app  # noqa: E402
+import board  # noqa: E402
+from aziot.device import Device  # noqa: E402
+from aziot.errors import AzureError  # noqa: E402
 
 
 def live(device):

@@ -4,6 +4,7 @@ import json
 from binascii import b2a_base64
 from os import urandom
 
+from .chain import loads
 from .clock import due, left
 from .errors import AzureError
 from .mqtt import Mqtt
@@ -68,41 +69,18 @@ def parse_topic(topic):
         return None
 
 
-def cut_chain(body):
-    """JSON bytes -> its issuedCertificateChain as a list of memoryviews of base64 (None if there is none as plain as
-    that), and the JSON without it. So 4 KB of it are in memory once, not three times."""
-    start = body.find(b'"issuedCertificateChain":[') + 26
-    end = body.find(b"]", start)
-    if start < 26 or end < 0 or body.find(b"\\", start, end) >= 0:
-        return None, body
-    chain = []
-    at = start
-    while True:
-        at = body.find(b'"', at, end) + 1
-        if not at:
-            return chain, body[:start] + body[end:]
-        close = body.find(b'"', at, end)
-        if close < 0:  # the bracket found was part of a text
-            return None, body
-        chain.append(memoryview(body)[at:close])
-        at = close + 1
-
-
 def parse_answer(status, body, retry_after=0, form=None):
     """An answer -> Assignment, or the operation id (str) to ask about again.
 
     status: of the topic; body: JSON bytes. AzureError for any other; "failed" and "disabled" come with status 200.
     """
     answer = None
-    chain, body = cut_chain(body)
     try:
-        answer = json.loads(body)
+        answer = loads(body, "registrationState", "issuedCertificateChain")
         name = answer.get("status")
         if status < 300:
             if name == "assigned":
                 state = answer["registrationState"]
-                if chain:
-                    state["issuedCertificateChain"] = chain
                 if form:
                     form.read_chain(state)
                 return Assignment(state)
@@ -144,7 +122,6 @@ def register(identity, payload=None, timeout=120):
             answer = parsed, body
 
     name = identity.registration_id
-    body = bytearray(6000)  # room for the answer in one piece: the heap will not be that tidy again
     stream = identity.stream("dps.connect")
     user = username(identity.id_scope, name, identity.dps_api)
     mqtt = Mqtt(stream, hear, identity.dps_host, identity.port, name, user, identity.password())

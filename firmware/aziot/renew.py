@@ -5,6 +5,7 @@ from binascii import b2a_base64, hexlify
 from os import urandom
 
 from . import clock
+from .chain import loads
 from .errors import AzureError
 
 
@@ -24,7 +25,7 @@ def hear(session, topic, body):
     try:
         _, _, _, status, rid = str(topic, "utf-8").split("/")
         if state and rid == "?$rid=" + state.rid:
-            state.answer = int(status), json.loads(body)
+            state.answer = int(status), loads(body, "certificates")
             session.renew_at = 1  # look at it at once
     except ValueError:
         pass
@@ -74,36 +75,43 @@ def _answered(session, state):
     if status == 409 and not state.replace:
         state.replace = True
         return _ask(session, state)
-    try:
-        _keep(session, status, answer)
-    except AzureError as e:
-        session.device.identity.log("error", str(e))
-        if 0 < e.retry_after < (session.record.not_after - clock.now()) // 2:
-            session.device.renewal = None
-            session.renew_at = clock.now() + e.retry_after
-        else:
-            _change(session, True)
+    e = _keep(session, answer) if status == 200 else _refusal(status, answer)
+    answer = None
+    if not e:
+        return _change(session, False)
+    session.device.identity.log("error", str(e))
+    if 0 < e.retry_after < (session.record.not_after - clock.now()) // 2:
+        session.device.renewal = None
+        session.renew_at = clock.now() + e.retry_after
     else:
-        _change(session, False)
+        _change(session, True)
 
 
-def _keep(session, status, answer):
+def _keep(session, answer):
+    # None if the chain is ours and on flash, else an AzureError.
     try:
-        if status == 200:
-            record = session.record
-            chain = [_der(text) for text in (answer if isinstance(answer, list) else answer["certificates"])]
-            return session.device.keep(record.hub, record.device_id, chain, session.device.identity.csr())
+        chain = [_der(text) for text in (answer if isinstance(answer, list) else answer["certificates"])]
+        record = session.record
+        session.device.keep(record.hub, record.device_id, chain, session.device.identity.csr())
+    except AzureError as e:
+        return e
+    except (KeyError, TypeError, IndexError):
+        return AzureError("protocol", "hub.renew", "no certificates")
+
+
+def _refusal(status, answer):
+    try:
         code = answer.get("errorCode") or status
         e = AzureError(code, "hub.renew", answer.get("message", ""), answer.get("retryAfter") or 0)
         e.retry_after + e.code  # TypeError if they are no numbers
-    except (KeyError, TypeError, AttributeError, IndexError):
-        e = AzureError(status, "hub.renew", "an answer that is none")
-    raise e
+        return e
+    except (TypeError, AttributeError):
+        return AzureError(status, "hub.renew", "an answer that is none")
 
 
 def _der(text):
     # Base64 of DER, of which one page of the documentation says that it is PEM.
-    return "".join(text.split("-----")[2].split()) if text.startswith("-----") else text
+    return "".join(text.split("-----")[2].split()) if isinstance(text, str) and "-----" in text else text
 
 
 def _change(session, at_dps):

@@ -6,6 +6,9 @@ import os
 import sys
 import time
 
+if hasattr(gc, "threshold"):  # as main.py
+    gc.threshold(2048)
+
 from aziot.device import Device
 from aziot.errors import AzureError
 

@@ -5,6 +5,9 @@ import gc
 import sys
 import time
 
+if hasattr(gc, "threshold"):  # as main.py
+    gc.threshold(2048)
+
 from aziot.device import Device
 from aziot.errors import AzureError
 

@@ -1,7 +1,11 @@
 # Runs on every interpreter: the firmware with the files of one folder, once; prints the console's lines.
 # once.py FOLDER [clock=YYYY-MM-DD] [count=N] [payload=TEXT]
+import gc
 import sys
 import time
+
+if hasattr(gc, "threshold"):  # as main.py
+    gc.threshold(2048)
 
 from aziot.device import Device
 from aziot.errors import AzureError

@@ -18,7 +18,20 @@ from espdps.simulator import Options, serving
 
 ALL = 18 * 1024  # bytes of .mpy, names not counted: all of aziot
 MAIN_PATH = 12 * 1024  # what a blank board needs till its first telemetry with an issued certificate, coming by X.509
-MODULES = ["__init__", "clock", "device", "dps", "errors", "hub", "identity", "mqtt", "store", "stream", "x509"]
+MODULES = [
+    "__init__",
+    "chain",
+    "clock",
+    "device",
+    "dps",
+    "errors",
+    "hub",
+    "identity",
+    "mqtt",
+    "store",
+    "stream",
+    "x509",
+]
 
 
 @pytest.fixture(scope="module")

@@ -73,35 +73,6 @@ def test_assigned():
         assert a.issued_certificate_chain is None
 
 
-def test_the_chain_is_cut_out_of_the_answer_before_it_is_parsed():
-    for chain in ([], ["QQ=="], ["QUJD" * 500, "REVG" * 300, "R0hJ"]):
-        for form in (
-            '{"a":1,"issuedCertificateChain":%s,"b":[2]}',
-            '{"issuedCertificateChain":%s}',
-            '[[],{"issuedCertificateChain":%s}]',
-        ):
-            text = form % json.dumps(chain)
-            cut, rest = dps.cut_chain(text.encode())
-            assert [bytes(c).decode() for c in cut] == chain
-            assert json.loads(rest) == json.loads(form % "[]")
-    # Anything less plain is left to the JSON parser: a bracket within a text, for one.
-    text = b'{"issuedCertificateChain":["a]b","c"]}'
-    assert dps.cut_chain(text) == (None, text)
-    for text in (
-        "",
-        "{}",
-        '{"issuedCertificateChain":null}',
-        '{"issuedCertificateChain": ["QQ=="]}',
-        '{"issuedCertificateChain":["Q\\u002bQ="]}',
-        '{"issuedCertificateChain":["QQ=="',
-    ):
-        assert dps.cut_chain(text.encode()) == (None, text.encode())
-    body = json.dumps(
-        {"status": "assigned", "registrationState": dict(STATE, issuedCertificateChain=["Q+Q="])}
-    ).replace("+", "\\u002b")
-    assert answer(200, body.encode()).issued_certificate_chain == ["Q+Q="]
-
-
 def assigned(state):
     return answer(200, {"status": "assigned", "registrationState": state})
 

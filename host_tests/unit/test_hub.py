@@ -3,6 +3,7 @@ import json
 import vectors
 from aziot import hub
 from aziot.device import Device
+from aziot.identity import Identity
 from check import Folder, raises, write
 from plain import Peer
 
@@ -42,10 +43,10 @@ def session(root, peer, record=Record, **config):
     for name in ("roots.pem", "device.key", "identity.a"):
         write(root + name, name.encode())
     lines = []
-    opened = hub.Session(Device.load(root, lambda step, text: lines.append(step + " " + text)))
+    opened = hub.Session(Device(Identity(root, lambda step, text: lines.append(step + " " + text))))
     opened.open(record())
-    opened.lines = lines[2:]
-    opened.device.identity.log = lambda step, text: opened.lines.append(step + " " + text)
+    opened.lines = lines
+    del lines[:]
     return opened
 
 

@@ -75,7 +75,8 @@ class World:
     def keep(self, hub, device_id, chain, csr):
         if self.keeps:
             raise AzureError(self.keeps, "certificate")
-        self.kept.append((hub, device_id, chain, csr))
+        texts = [text if isinstance(text, str) else str(text, "utf-8") for text in chain]
+        self.kept.append((hub, device_id, texts, csr))
 
     def connect(self, payload=None, renew=False):
         self.ways.append(renew)
