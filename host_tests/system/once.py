@@ -1,5 +1,5 @@
 # Runs on every interpreter: the firmware with the files of one folder, once; prints the console's lines.
-# once.py FOLDER [clock=YYYY-MM-DD] [count=N] [payload=TEXT]
+# once.py FOLDER [clock=YYYY-MM-DD] [wait=MILLISECONDS] [count=N] [payload=TEXT]
 import gc
 import sys
 import time
@@ -16,6 +16,7 @@ if "clock" in options:
 
     year, month, day = [int(n) for n in options["clock"].split("-")]
     machine.RTC().datetime((year, month, day, 0, 12, 0, 0, 0))
+time.sleep_ms(int(options.get("wait", 0)))
 started = time.ticks_ms()
 
 

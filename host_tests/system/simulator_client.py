@@ -165,7 +165,9 @@ class PahoDevice:
         return [code.value for code in self._done.get(timeout=WAIT)]
 
     def publish(self, topic: str, body: bytes | str | None = None, qos: int = 1, retain: bool = False) -> None:
-        self.client.publish(topic, body, qos, retain).wait_for_publish(WAIT)
+        info = self.client.publish(topic, body, qos, retain)
+        if qos:  # without an acknowledgement there is nothing to wait for, and the connection may end by it
+            info.wait_for_publish(WAIT)
 
     def register(self, registration_id: str, csr: Any = None, **fields: Any) -> str:
         """Sends the request, a CSR in bytes as base64 and any other as it is; returns its request id."""
