@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -124,6 +125,19 @@ def test_an_answer_that_comes_only_after_a_reconnect(sim: Simulator, tmp_path: P
     outcome = wait()
     assert outcome.status == 0 and outcome.code == "closed" and outcome.names.count("dps.connect") == 1, outcome.text
     check_counts(sim)
+
+
+def test_an_operation_from_before_a_restart_is_replaced(sim: Simulator, tmp_path: Path) -> None:
+    sim.trouble = Trouble({"hub.renewal.result": Ignore()})
+    unit = make_unit(tmp_path, sim)
+    edit(unit / "device.json", renew=5, timeout=2, ntp=[])
+    with pytest.raises(subprocess.TimeoutExpired):  # the plug is pulled while the Hub's promise is waited for
+        run("micropython-32", unit, "1", script="life.py", timeout=5)
+    sim.wait_event("hub.renewal", 1, status=202)
+    sim.trouble = Trouble()
+    outcome = run("micropython-32", unit, "1", script="life.py")
+    assert outcome.status == 0 and "dps.connect" not in outcome.names, outcome.text
+    assert [event["status"] for event in sim.events if event["event"] == "hub.renewal"] == [202, 409, 202, 200]
 
 
 def test_throttled_is_waited_out(sim: Simulator, tmp_path: Path) -> None:
