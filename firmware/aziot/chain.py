@@ -27,12 +27,8 @@ def _cut(body):
     rest = bytearray()
     start = end = 0
     plain = True  # the text so far
-    escaped = False
     for i, c in enumerate(body):
-        if escaped:
-            escaped = False
-        elif c == 0x5C:  # a backslash
-            escaped = True
+        if c == 0x5C:  # a backslash: more than base64
             plain = False
         elif c == 0x22:  # a quote
             if i - start > 300 and plain:

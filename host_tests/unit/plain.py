@@ -49,6 +49,8 @@ class Socket:
 class Peer:
     """A server on loopback, in this very thread: says is sent as soon as a client is there."""
 
+    verify_mode = None
+
     def __init__(self, says=b"", closes=False):
         self.says = says
         self.closes = closes
@@ -81,6 +83,7 @@ class Peer:
         self.loaded.append((cert, key))
 
     def wrap_socket(self, link, server_hostname):
+        assert self.verify_mode == CERT_REQUIRED
         self.server_hostname = server_hostname
         self.socket = self.listener.accept()[0]
         if self.says:

@@ -42,6 +42,12 @@ def test_it_is_json_whatever_is_in_it():
             assert plain(load(text)) == value, text
 
 
+def test_texts_that_need_unescaping():
+    for text in (LONG + "+" + LONG, 'a"' + LONG, LONG + '"b', LONG + "\\" + LONG):
+        value = {"state": {"chain": [text, LONG]}}
+        assert plain(load(json.dumps(value).replace("+", "\\u002b"))) == value, text
+
+
 def test_a_plain_chain_stays_where_it_is():
     body = json.dumps({"etag": '"x"', "state": {"chain": [LONG, LONG[8:]]}}).encode()
     found = chain.loads(body, *PATH)["state"]["chain"]

@@ -197,6 +197,7 @@ def test_a_hub_out_of_reach_for_long_leads_to_dps_ever_more_rarely():
             assert patience <= wait <= 2.02 * patience + 60, waits
         # Found again: patience begins anew.
         world.connect()
+        world.ticks += 10**8
         world.hub_says = ["dns"]
         raises("dns", world.connect)
         assert world.registered == 9
@@ -275,6 +276,12 @@ def test_a_clock_that_is_not_set_is_set_first():
             world.connect()
             assert world.opened.pop() == ("old", NOW + 5) and world.registered == 0
         assert world.said("clock 2027-01-15T08:00:00Z from pool.ntp.org")
+    with World() as world:
+        world.now = 946684800
+        world.connect()  # a blank board, too
+        assert world.said("clock 2027-01-15T08:00:00Z")
+    with World() as world:
+        world.keep("old", NOW + 5, NOW - 5)
         world.now = 946684800
         world.ntp = None
         raises("ntp", world.connect)  # and not "expired", nor DPS

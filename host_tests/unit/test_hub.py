@@ -83,12 +83,13 @@ class Now:
         hub.clock.now = self.real
 
 
-def with_certificate(now, spread=0, **config):
+def with_certificate(now, spread=0, active=True, **config):
     """A session by an issued certificate: what was sent, and when it wants to renew."""
     with Folder() as root, Peer(CONNACK) as peer, Now(now):
         record = Certified()
         record.path = root + "identity.a"
         record.spread = spread
+        record.active = active
         opened = session(root, peer, lambda: record, **config)
         opened.mqtt.stream.flush()
         opened.close()
@@ -99,12 +100,40 @@ def test_an_issued_certificate_speaks_for_the_board_and_its_dates_are_reported()
     peer, opened = with_certificate(1800000000)
     assert peer.loaded == [b"roots.pem", (b"identity", b"device.key")]  # as much of the file as the record says
     assert b"\x00\x04MQTT\x04\x82\x00\x78\x00\x05dev-1" in peer.wire.flights[0]  # a user name, no password
+    assert b"SharedAccessSignature" not in peer.wire.flights[0]
     head, body = sent(peer)[3:].split(b"{", 1)  # after the type and the two bytes of the length
     assert sent(peer)[0] == 0x30 and head == b"\x00\x2e$iothub/twin/PATCH/properties/reported/?$rid=r"
     assert json.loads(b"{" + body) == {
         "certificate": {"validFrom": "2027-01-15T08:00:00Z", "validUntil": "2027-01-16T11:46:40Z"}
     }
     assert sent(with_certificate(1800000000, report=False)[0]) == b""
+
+
+def test_a_record_counts_once_the_hub_has_taken_it():
+    accepted = []
+    real, hub.store.activate = hub.store.activate, accepted.append
+    try:
+        _, opened = with_certificate(1800000000, active=False)
+        assert accepted == [opened.record]
+        with_certificate(1800000000)
+        with Folder() as root, Peer(b"\x20\x02\x00\x05") as peer:
+            raises("connack-5", session, root, peer)
+    finally:
+        hub.store.activate = real
+    assert len(accepted) == 1
+
+
+def test_a_renewal_that_was_begun_goes_on_at_once():
+    with Folder() as root, Peer(CONNACK + CONNACK) as peer, Now(1800000000):
+        record = Certified()
+        record.path = root + "identity.a"
+        opened = session(root, peer, lambda: record)
+        opened.close()
+        opened.device.renewal = "something"
+        peer.says = CONNACK
+        opened.open(record)
+        assert opened.renew_at == 1
+        opened.close()
 
 
 def test_when_a_certificate_is_renewed():

@@ -60,6 +60,30 @@ def test_four_certificates_in_any_order():
                     assert kept(order, csr=csr) == deep[:3], (a, b, c)
 
 
+def der(tag, *parts):
+    """An element of up to 255 bytes."""
+    content = b"".join(parts)
+    return bytes([tag, len(content)] if len(content) < 128 else [tag, 0x81, len(content)]) + content
+
+
+def named(subject, issuer):
+    """What pick() reads of a certificate with other people's key, base64."""
+
+    def name(text):
+        return der(0x30, der(0x31, der(0x30, b"\x06\x03\x55\x04\x03", der(0x0C, text))))
+
+    life = der(0x30, der(0x17, b"260101000000Z"), der(0x17, b"460101000000Z"))
+    key = der(0x30, der(0x30, b""), der(0x03, b"\x00other"))
+    inner = der(0x30, der(0x02, b"\x01"), der(0x30, b""), name(issuer), life, name(subject), key)
+    return b64(der(0x30, inner, der(0x30, b""), der(0x03, b"\x00")))
+
+
+def test_issuers_in_a_circle_have_an_end():
+    one, other = named(b"intermediate", b"Contoso"), named(b"Contoso", b"intermediate")
+    assert kept([other, LEAF, one]) == [LEAF, one, other]
+    assert kept([LEAF, named(b"a", b"b"), named(b"b", b"a")]) == [LEAF]  # nobody's issuers
+
+
 def test_texts_may_be_views_of_a_buffer():
     views = [memoryview(text.encode()) for text in (ROOT, LEAF)]
     assert kept(views) == views[1:]
