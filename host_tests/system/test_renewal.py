@@ -93,7 +93,7 @@ TROUBLES: dict[str, tuple[dict[str, Any], str, bool]] = {
     "not verified, after all": ({"hub.renewal.result": Error(400, 400037, "No")}, "400037", True),
     "another key": ({"hub.certificate": Chain("other-key")}, "cert-key", True),
     "expired": ({"hub.certificate": Chain("expired")}, "cert-date", True),
-    "no chain": ({"hub.certificate": Chain("absent")}, "200", True),
+    "no chain": ({"hub.certificate": Chain("absent")}, "protocol", True),
     "lost with the answer": ({"hub.renewal.result": Cut()}, "closed", False),
     "late": ({"hub.renewal.result": Delay(2)}, "", False),
     "a bare list": ({"hub.answer": Form(bare=True)}, "", False),
