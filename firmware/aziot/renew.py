@@ -37,7 +37,7 @@ def step(session):
     state = device.renewal
     if not state:
         device.renewal = state = Renewal()
-        if device.identity.hub_api >= "2025-08":
+        if device.identity.hub_api >= "2025-08" and device.identity.csr():
             return _ask(session, state)
     elif state.answer:
         return _answered(session, state)
@@ -70,7 +70,7 @@ def _ask(session, state):
 def _answered(session, state):
     (status, answer), state.answer = state.answer, None
     if status == 202:
-        state.until = clock.now() + 600
+        state.until = state.until or clock.now() + 600
         return _listen(session, state, state.until)
     if status == 409 and not state.replace:
         state.replace = True

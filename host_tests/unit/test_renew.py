@@ -29,8 +29,10 @@ class Identity:
     timeout = 30
     renew = 66
 
+    request = CSR
+
     def csr(self):
-        return CSR
+        return self.request
 
 
 class Record:
@@ -127,6 +129,21 @@ def test_an_older_api_renews_at_dps():
     with World(hub_api="2021-04-12") as world:
         world.step()
         assert world.ways == [True] and world.mqtt.said == [] and world.renewal is None
+
+
+def test_a_board_that_has_lost_its_request_renews_at_dps():
+    with World(request=None) as world:
+        world.step()
+        assert world.ways == [True] and world.mqtt.said == []
+
+
+def test_a_promise_is_not_prolonged():
+    with World() as world:
+        world.step()
+        world.hear(202, {})
+        world.now += 599
+        world.hear(202, {})
+        assert world.renew_at == NOW + 600
 
 
 def test_no_answer_leads_to_dps():
