@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 from simulator_client import PahoDevice, hub_device, provision
 
 from espdps.paths import ROOT
@@ -164,3 +168,55 @@ def test_without_a_simulator(sim: Simulator, tmp_path: Path) -> None:
 def test_help_with_an_example(sim: Simulator, command: str) -> None:
     code, output, _ = Hub(sim, command, "--help").done()
     assert (code, "EXAMPLE" in output, f"esp-dps hub {command}" in output) == (0, True, True)
+
+
+def test_a_device_is_disabled_enabled_and_deleted(tmp_path: Path) -> None:
+    with serving(tmp_path / "sim", Options(retry_after=0, assigning=0)) as sim:
+        chain = provision(sim.info, "other", tmp_path)[1]
+        with hub_device(sim.info, "other", chain) as client:
+            assert Hub(sim, "device", "other").done() == (0, "other  enabled, connected\n", "")
+            assert Hub(sim, "device", "other", "--disable").done()[1].startswith("other  disabled")
+            client.disconnected.get(timeout=10)
+        assert not sim.device("other").enabled
+        code, output, _ = Hub(sim, "device", "other", "--enable", "--json").done()
+        assert code == 0 and json.loads(output)["status"] == "enabled" and sim.device("other").enabled
+        assert Hub(sim, "device", "other", "--delete", "--disable").done()[0] == 2
+        assert Hub(sim, "device", "other", "--delete").done() == (0, "other  deleted\n", "")
+        code, _, errors = Hub(sim, "device", "other").done()
+        assert code == 3 and "404001" in errors
+
+
+def simulate(folder: Path, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-u", "-m", "espdps.cli", "sim", "--dir", str(folder), *words],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "tools"), "COLUMNS": "120"},
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def test_a_simulator_comes_back_where_it_was_and_alone(tmp_path: Path) -> None:
+    seen = []
+    for _ in range(2):
+        process = simulate(tmp_path, "--certificate-seconds", "77")
+        try:
+            assert process.stdout is not None
+            assert "mqtts://localhost:" in process.stdout.readline()
+            info = json.loads((tmp_path / "sim.json").read_text())
+            seen.append({name: info[name] for name in ("mqtt_port", "https_port", "ntp_port", "id_scope", "groups")})
+            second = simulate(tmp_path)
+            _, errors = second.communicate(timeout=30)
+            assert second.returncode == 1 and "another simulator runs in this folder" in errors
+            assert (tmp_path / "sim.json").exists()  # the first is not disturbed
+            leaf = x509.load_pem_x509_certificate(provision(info, "short", tmp_path)[1].read_bytes())
+            assert (leaf.not_valid_after_utc - datetime.now(timezone.utc)).total_seconds() <= 77
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=15)
+        assert process.returncode in (0, 130)
+    assert seen[0] == seen[1]
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", seen[0]["mqtt_port"]))
+        taken.listen()
+        process = simulate(tmp_path)
+        _, errors = process.communicate(timeout=30)
+        assert process.returncode == 1 and "ports.json" in errors and "Traceback" not in errors

@@ -3,6 +3,7 @@ A secret comes from a file, the environment or a prompt, never from an argument,
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -290,19 +291,32 @@ def monitor(
 @app.command()
 def sim(
     folder: Annotated[Path, typer.Option("--dir", help="Its folder: keys, certificates, sim.json.")],
+    certificate_seconds: Annotated[
+        int | None, typer.Option(min=1, help="Life of an issued certificate, to see renewals. Else 30 days.")
+    ] = None,
 ) -> None:
     """Serve a simulator of DPS and IoT Hub.
 
     Runs until stopped and listens on this machine only. Writes DIR/sim.json once it listens: ports, id scope, roots,
-    keys of the enrollment groups.
+    keys of the enrollment groups. Started again in the same folder it has the same ports and keys, and issues by the
+    same authority, but knows no device any more: boards register again by themselves.
 
     \b
     EXAMPLE
-      esp-dps sim --dir build/sim
+      esp-dps sim --dir build/sim --certificate-seconds 60
     """
-    from espdps.simulator import server
+    from espdps.simulator import Options, server
 
-    server.main(folder)
+    options = Options() if certificate_seconds is None else Options(certificate_seconds=certificate_seconds)
+    try:
+        server.main(folder, options)
+    except BlockingIOError:
+        raise ToolError(f"{folder}: another simulator runs in this folder", "take another --dir, or stop it") from None
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        hint = f"stop that, or remove {folder / 'ports.json'} and flash the boards with the new port"
+        raise ToolError("a port that the boards of this folder know is taken by another program", hint) from None
 
 
 @app.command()
@@ -468,6 +482,36 @@ def hub_twin(
         out.print(f"{twin['deviceId']}  {twin['status']}, {twin['connectionState'].lower()}", soft_wrap=True)
         for name, properties in twin["properties"].items():
             out.print(f"{name:<9} {json.dumps(properties, ensure_ascii=False)}", soft_wrap=True)
+
+
+@hub.command("device")
+def hub_device(
+    device: DeviceId,
+    sim: RunningSim,
+    enable: Annotated[bool | None, typer.Option("--enable/--disable", help="Change whether it may connect.")] = None,
+    delete: Annotated[bool, typer.Option("--delete", help="Take it out of the hub.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show a hub's record of a device; disable, enable or delete it, and see what the board does.
+
+    \b
+    EXAMPLE
+      esp-dps hub device --sim build/sim bench-1 --disable
+    """
+    from espdps.hub_client import HubClient
+
+    if delete and enable is not None:
+        raise ToolError("--delete and --enable or --disable exclude each other", "give one of them", WRONG_USE)
+    client = HubClient(devices.read_simulator(sim))
+    if delete:
+        client.delete(device)
+        out.print(f"{device}  deleted", soft_wrap=True)
+        return
+    record = client.device(device, enable)
+    if as_json:
+        _print_json(record)
+    else:
+        out.print(f"{record['deviceId']}  {record['status']}, {record['connectionState'].lower()}", soft_wrap=True)
 
 
 def _json_argument(text: str, name: str) -> Any:

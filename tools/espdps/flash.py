@@ -286,9 +286,11 @@ def _follow(listener: Listener, seconds: float, on_event: Callable[[Event], None
             result.connected, result.fault = True, None
             return
         elif event.step == "wait":
-            # The board tries again by itself: worth following if that is soon, and not the service's no.
+            # The board tries again by itself: worth following if that is soon, and either another way ("then DPS") or
+            # not the service's no.
             settled = time.monotonic() + float(event.text.split()[0]) + SETTLE_SECONDS
-            if settled > deadline or (result.fault and result.fault.refused):
+            refused = result.fault and result.fault.refused and not event.text.endswith("then DPS")
+            if settled > deadline or refused:
                 return
         elif event.step:
             settled = float("inf")

@@ -54,6 +54,20 @@ class HubClient:
         twin: dict[str, Any] = self._json("GET" if patch is None else "PATCH", path, patch)
         return twin
 
+    def device(self, device: str, enabled: bool | None = None) -> dict[str, Any]:
+        """The hub's record of the device, after it was enabled or disabled if that is asked for."""
+        path = f"/devices/{quote(device, safe='')}"
+        record: dict[str, Any] = self._json("GET", path)
+        if enabled is not None:
+            status = "enabled" if enabled else "disabled"
+            record = self._json("PUT", path, {**record, "status": status}, etag=record["etag"])
+        return record
+
+    def delete(self, device: str) -> None:
+        """Takes the device out of the hub."""
+        with self._open("DELETE", f"/devices/{quote(device, safe='')}", None, PATIENCE):
+            pass
+
     def events(self, device: str | None = None, *, past: bool = False) -> Iterator[dict[str, Any]]:
         """What happens at the hubs, from now on or from the start of the simulator, until that stops: a ToolError."""
         query = (f"&deviceId={quote(device, safe='')}" if device else "") + ("&past=true" if past else "")
@@ -66,18 +80,18 @@ class HubClient:
                 pass  # cut off in the middle of a line
         raise ToolError("the simulator stopped")
 
-    def _json(self, method: str, path: str, body: Any = None, seconds: float = PATIENCE) -> Any:
-        with self._open(method, path, body, seconds) as response:
+    def _json(self, method: str, path: str, body: Any = None, seconds: float = PATIENCE, etag: str = "") -> Any:
+        with self._open(method, path, body, seconds, etag=etag) as response:
             return json.load(response)
 
-    def _open(self, method: str, path: str, body: Any, seconds: float, query: str = "") -> Any:
+    def _open(self, method: str, path: str, body: Any, seconds: float, query: str = "", etag: str = "") -> Any:
         token = keys.sas_token(
             self._host, self._policy["key"], int(time.time()) + TOKEN_SECONDS, self._policy["name"]
         )  # a new one for each call: a person may leave the terminal open for days
         request = urllib.request.Request(
             f"https://{self._host}:{self._port}{path}?api-version={API}{query}",
             None if body is None else json.dumps(body).encode(),
-            {"Authorization": token, "Content-Type": "application/json"},
+            {"Authorization": token, "Content-Type": "application/json"} | ({"If-Match": etag} if etag else {}),
             method=method,
         )
         try:

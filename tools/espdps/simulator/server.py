@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from aiohttp import web
 from cryptography import x509
@@ -41,6 +42,8 @@ GROUP = "boards"  # the enrollment group that is there from the start
 _POLICY = "provisioningserviceowner"
 _STOP = 5.0  # seconds for connections to end when the simulator stops
 _START = 30.0
+
+PORTS = ("mqtt_port", "https_port", "ntp_port")
 
 
 class Simulator:
@@ -376,11 +379,23 @@ def serving(directory: Path, options: Options | None = None, on_event: OnEvent |
 
 
 def main(directory: Path, options: Options | None = None) -> None:
-    """Serves until SIGINT or SIGTERM, with one printed line an event. Raises OSError when a port is taken."""
-    asyncio.run(_serve(directory, options))
+    """Serves until SIGINT or SIGTERM, with one printed line an event, at the same ports as the last time in this
+    folder: its boards know them. One simulator a folder.
+
+    Raises OSError when a port is taken, BlockingIOError when another simulator serves this folder.
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with open(directory / "ports.json", "a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file.seek(0)
+        ports: dict[str, Any] = {}
+        with contextlib.suppress(ValueError, KeyError, TypeError):  # the first time, or written by hand
+            before = json.load(file)
+            ports = {name: int(before[name]) for name in PORTS}
+        asyncio.run(_serve(directory, replace(options or Options(), **ports), file))
 
 
-async def _serve(directory: Path, options: Options | None) -> None:
+async def _serve(directory: Path, options: Options, ports: TextIO) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -389,6 +404,9 @@ async def _serve(directory: Path, options: Options | None) -> None:
     await simulator.start()
     try:
         info = simulator.info
+        ports.truncate(0)
+        json.dump({name: info[name] for name in PORTS}, ports)
+        ports.flush()
         print(f"DPS and IoT Hub: mqtts://localhost:{info['mqtt_port']}  service API: https://localhost:"
               f"{info['https_port']}  NTP: {info['ntp_port']}/udp", flush=True)  # fmt: skip
         print(f"id scope {info['id_scope']}, hubs {', '.join(info['hubs'])}; see {simulator.info_file}", flush=True)
