@@ -82,7 +82,7 @@ def restart():
     import machine
 
     log("restart", "out of memory")
-    stream.pause(5)
+    stream.pause(20)  # whatever it is that does not fit, the service shall not be asked for it all the time
     machine.reset()
 
 

@@ -11,8 +11,8 @@ _RELEASE = const(1767225600)  # 2026-01-01: this code did not exist before, so a
 
 
 def due(ms):
-    """The moment in ms milliseconds from now, for left()."""
-    return time.ticks_add(time.ticks_ms(), int(ms))
+    """The moment in ms milliseconds from now, for left(). No later than in 5 days: ticks go round."""
+    return time.ticks_add(time.ticks_ms(), min(int(ms), 500000000))
 
 
 def left(end):
@@ -55,5 +55,5 @@ def unix(year, month, day, hour, minute, second):
 
 
 def iso(t):
-    """Unix time as 2026-11-21T06:40:12Z."""
-    return "%04d-%02d-%02dT%02d:%02d:%02dZ" % tuple(time.gmtime(t - _EPOCH)[:6])
+    """Unix time as 2026-11-21T06:40:12Z. Where the runtime's calendar ends (32 bits), the last moment that it knows."""
+    return "%04d-%02d-%02dT%02d:%02d:%02dZ" % tuple(time.gmtime(max(0, min(t - _EPOCH, 0xFFFFFFFF)))[:6])

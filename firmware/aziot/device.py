@@ -68,7 +68,7 @@ class Device:
                     raise
         if renew:
             try:
-                self._provision(payload)
+                self._provision(payload, True)
                 records = store.load(identity.root)
             except AzureError as e:
                 log("error", str(e))
@@ -79,8 +79,11 @@ class Device:
                 # What is refused, or cannot be loaded, only DPS can replace; the rest is waited out by the caller.
                 if e.code in ("connack-4", "connack-5", "tls-alert", "config"):
                     log("error", str(e))
-                    if not record.active:
-                        store.refuse(record)
+                    try:
+                        if not record.active:
+                            store.refuse(record)
+                    except AzureError as full:  # no room to say so is no reason not to try the old one
+                        log("error", str(full))
                 elif not self._lost():
                     raise
             forget("faults")
@@ -104,13 +107,15 @@ class Device:
         return ask
 
     def _open(self, record):
-        from .hub import Session
+        session = self.session
+        if not session:
+            from .hub import Session
 
-        session = self.session or Session(self)
+            session = Session(self)
         session.open(record)
         self.session = session
 
-    def _provision(self, payload):
+    def _provision(self, payload, renew=False):
         # Register -> the Record of what came back, which the Hub has yet to accept.
         identity = self.identity
         assignment = _register(identity, payload)
@@ -123,8 +128,11 @@ class Device:
         csr = identity.csr()
         if csr and chain:
             return self.keep(hub, device_id, chain, csr)
-        if csr:  # the Hub may still take the onboarding credential
-            identity.log("error", "certificate no-certificate was issued")
+        if csr:
+            e = AzureError("no-certificate", "certificate", "was issued")
+            if renew:
+                raise e
+            identity.log("error", str(e))  # the Hub may still take the onboarding credential
         return store.save(identity.root, hub, device_id)
 
     def keep(self, hub, device_id, chain, csr):

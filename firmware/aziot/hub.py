@@ -33,8 +33,11 @@ class Session:
         password = "" if end else identity.password(hub, name)
         self.mqtt = Mqtt(stream, self._on_message, hub, identity.port, name, user, password, _KEEPALIVE)
         self._ping = due(_KEEPALIVE * 500)
-        if not record.active:
-            store.activate(record)
+        try:
+            if not record.active:
+                store.activate(record)
+        except AzureError as e:  # the flash is full: it stays pending, and is tried first the next time, too
+            identity.log("error", str(e))
         text = "%s on %s" % (name, hub)
         self.renew_at = 0
         if end:

@@ -17,6 +17,7 @@ class Renewal:
     until = 0  # the Hub has promised a certificate (202), and till this time (Unix) it is waited for
     replace = False  # an operation of ours, from before a restart, is in the way
     answer = None  # (status, JSON)
+    tries = 0  # that the Hub has put off
 
 
 def hear(session, topic, body):
@@ -41,6 +42,8 @@ def step(session):
             return _ask(session, state)
     elif state.answer:
         return _answered(session, state)
+    elif not state.rid:
+        return _ask(session, state)
     elif clock.now() < state.until:
         return _listen(session, state, state.until)  # the connection was lost since
     else:
@@ -80,8 +83,9 @@ def _answered(session, state):
     if not e:
         return _change(session, False)
     session.device.identity.log("error", str(e))
-    if 0 < e.retry_after < (session.record.not_after - clock.now()) // 2:
-        session.device.renewal = None
+    state.tries += 1
+    if 0 < e.retry_after < (session.record.not_after - clock.now()) // 2 and state.tries < 4:
+        state.rid = ""
         session.renew_at = clock.now() + e.retry_after
     else:
         _change(session, True)

@@ -58,6 +58,16 @@ def test_iso():
     assert clock.iso(951825600) == "2000-02-29T12:00:00Z"
 
 
+def test_a_date_past_the_calendar_is_its_last():
+    assert clock.iso(253402300799) in ("2106-02-07T06:28:15Z", "2136-02-07T06:28:15Z")  # of 1970, of 2000
+    assert clock.iso(-10000000000) in ("1970-01-01T00:00:00Z", "2000-01-01T00:00:00Z")
+
+
+def test_a_deadline_beyond_what_ticks_can_say():
+    for ms in (600000 * 1000, 10**12):
+        assert clock.left(clock.due(ms)) > 400000000
+
+
 class Ntp:
     """ntptime whose hosts answer or not."""
 

@@ -249,6 +249,32 @@ def test_renewal_at_dps_and_back_to_the_old_one_if_that_fails():
             assert world.registered == 1 and world.opened[-1][0] == last
 
 
+def test_no_chain_at_a_renewal_leaves_the_certificate():
+    with World(None) as world:
+        world.keep("old", NOW + 500000)
+        world.connect()
+        world.connect(renew=True)
+        assert world.registered == 1 and world.said("error certificate no-certificate")
+        world.connect()
+        assert world.opened[1:] == [("old", NOW + 500000)] * 2
+
+
+def test_a_refusal_that_cannot_be_written_does_not_block_the_old_one():
+    def full(*_):
+        raise AzureError("store", "certificate", "28")
+
+    with World() as world:
+        world.keep("old", NOW + 5)
+        world.keep("new", NOW + 9, active=False)
+        world.hub_says = ["connack-5"]
+        real, store._write = store._write, full
+        try:
+            world.connect()
+        finally:
+            store._write = real
+        assert world.opened == [("new", NOW + 9), ("old", NOW + 5)] and world.said("error certificate store")
+
+
 def test_a_chain_that_is_not_ours_changes_nothing():
     for chain in ([vectors.OTHER_LEAF], [vectors.P256_LEAF], ["QUJD"], [7], "x"):
         with World(chain) as world:

@@ -46,7 +46,8 @@ def session(root, peer, record=Record, **config):
     opened = hub.Session(Device(Identity(root, lambda step, text: lines.append(step + " " + text))))
     opened.open(record())
     opened.lines = lines
-    del lines[:]
+    if record is Record:
+        del lines[:]
     return opened
 
 
@@ -121,6 +122,18 @@ def test_a_record_counts_once_the_hub_has_taken_it():
     finally:
         hub.store.activate = real
     assert len(accepted) == 1
+
+
+def test_no_room_to_write_that_down_is_not_the_end():
+    def full(record):
+        raise hub.AzureError("store", "certificate", "28")
+
+    real, hub.store.activate = hub.store.activate, full
+    try:
+        _, opened = with_certificate(1800000000, active=False)
+        assert [line for line in opened.lines if line.startswith("hub.ready")]
+    finally:
+        hub.store.activate = real
 
 
 def test_a_renewal_that_was_begun_goes_on_at_once():

@@ -15,6 +15,8 @@ def time_ns():
 def gmtime(seconds=None):
     from _calendar import gmtime
 
+    if seconds is not None and not 0 <= seconds <= 0xFFFFFFFF:
+        raise OverflowError  # as on a port of 32 bits
     return gmtime(_chip.now() if seconds is None else seconds - _chip.SHIFT)
 
 
