@@ -235,4 +235,4 @@ def test_a_long_life(sim: Simulator, tmp_path: Path, mpy: Path, record_property:
         f"{len(set(counts(sim)))} messages and none lost; heap free {free[1]:,} bytes after the first renewal, "
         f"{free[-1]:,} after the last",
     )
-    assert len(free) == renewals + 1 and free[-1] >= free[1] - 512
+    assert len(free) == renewals + 1 and free[-1] >= free[1] - 512, free
