@@ -127,6 +127,7 @@ def test_everything_from_a_simulators_folder(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     config = json.loads((tmp_path / "devices" / "dev-2" / "device.json").read_bytes())
     assert (config["dps_host"], config["port"], config["id_scope"]) == ("localhost", 12345, "0neSIM")
+    assert config["spread"] == 5  # seconds; a person waits for this board
     secrets = json.loads((tmp_path / "devices" / "dev-2" / "secrets.json").read_bytes())
     assert secrets["device_key"] == esp_dps("derive-key", "dev-2", ESPDPS_GROUP_KEY=GROUP_KEY).stdout.strip()
 

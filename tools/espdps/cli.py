@@ -153,6 +153,7 @@ def new(
         key_kind=None if no_csr else key_type.value,
         dps_host=dps_host or info.get("host") or devices.AZURE_HOST,
         port=port or info.get("mqtt_port") or devices.PORT,
+        spread=5 if info else None,  # no fleet there, but a person who waits
         wifi_ssid=wifi_ssid,
         wifi_password=_secret(wifi_password_file, WIFI_PASSWORD, "Wi-Fi password", "--wifi-password-file")
         if wifi_ssid is not None

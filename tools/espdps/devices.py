@@ -44,6 +44,7 @@ class Plan:
     key_kind: str | None = keys.DEFAULT_KIND
     dps_host: str = AZURE_HOST
     port: int = PORT
+    spread: int | None = None  # seconds; None leaves the firmware's own
     wifi_ssid: str | None = None
     wifi_password: str = field(default="", repr=False)
 
@@ -152,6 +153,8 @@ def _contents(plan: Plan) -> dict[str, bytes]:
         "auth": "x509" if plan.onboarding else "symmetric-key",
         "ntp": NTP,
     }
+    if plan.spread is not None:
+        config["spread"] = plan.spread
     files |= {"device.json": _json(config), "secrets.json": _json(secrets), "roots.pem": plan.roots}
     if plan.key_kind is not None:
         key = keys.new_key(plan.key_kind)
