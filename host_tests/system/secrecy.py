@@ -52,8 +52,7 @@ def _note_key(content: bytes) -> None:
     key = load(content, None)
     numbers = key.private_numbers()  # type: ignore[union-attr]
     number = numbers.private_value if isinstance(key, ec.EllipticCurvePrivateKey) else numbers.d  # type: ignore[union-attr]
-    raw = number.to_bytes((number.bit_length() + 7) // 8, "big")
-    _known.update({raw.hex(), str(number)})
+    _known.update({f"{number:x}", str(number)})  # without leading zeros, so it is found with them as well
     der = key.private_bytes(serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     _known.update(forms(der) | {content.decode("latin-1")})
 

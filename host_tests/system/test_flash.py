@@ -328,7 +328,7 @@ def test_monitor_explains_and_leaves_the_program_running(bench: Bench) -> None:
                 assert line, f"ended after {seen!r}"
                 seen += line
             running.send_signal(signal.SIGINT)
-            assert running.wait(20) == 0
+            assert running.wait(60) == 0
         finally:
             killer.cancel()
             running.kill()

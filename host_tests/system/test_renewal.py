@@ -203,7 +203,7 @@ ODDS: list[dict[str, Any] | None] = [
 
 @pytest.mark.sweep
 def test_a_long_life(sim: Simulator, tmp_path: Path, mpy: Path, record_property: Callable[[str, object], None]) -> None:
-    """Renewals in a row, each with a fault drawn by seed that lasts for a second or two, on the heap of an ESP32."""
+    """Renewals in a row, each with a fault drawn by seed that lasts until after it is due, on the heap of an ESP32."""
     whole = bool(os.environ.get("ESP_DPS_SWEEP"))
     renewals = 30 if whole else 6
     dice = random.Random(7)
@@ -222,7 +222,8 @@ def test_a_long_life(sim: Simulator, tmp_path: Path, mpy: Path, record_property:
                 odds = dice.choice(ODDS)
                 sim.trouble = Trouble(odds or {})
                 faults += odds is not None
-                sim.wait_event("nothing of the kind", 2 + dice.random())
+                # Until after the next renewal: this is what it has to get over.
+                sim.wait_event("nothing of the kind", (7.5 if whole else 3) + dice.random())
             except TimeoutError:
                 sim.trouble = Trouble()
         outcome = future.result()
@@ -235,4 +236,4 @@ def test_a_long_life(sim: Simulator, tmp_path: Path, mpy: Path, record_property:
         f"{len(set(counts(sim)))} messages and none lost; heap free {free[1]:,} bytes after the first renewal, "
         f"{free[-1]:,} after the last",
     )
-    assert len(free) == renewals + 1 and free[-1] >= free[1] - 512, free
+    assert len(free) == renewals + 1 and free[-1] >= free[1] - 512, outcome.text

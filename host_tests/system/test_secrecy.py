@@ -16,7 +16,7 @@ def test_every_form_is_found(tmp_path: Path) -> None:
     raw = bytes(range(100, 140))
     b64 = base64.b64encode(raw).decode()
     (tmp_path / "secrets.json").write_text(json.dumps({"device_key": b64, "wifi_password": "correct horse"}))
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = ec.derive_private_key(0x0123456789ABCDEF << 184, ec.SECP256R1())  # begins with zeros
     der = key.private_bytes(serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     (tmp_path / "device.key").write_bytes(der)
     secrecy.note(tmp_path)

@@ -175,7 +175,7 @@ def test_what_is_no_micropython_is_refused(tmp_path: Path, program: str) -> None
     with pytest.raises((BoardError, FileNotFoundError), match=program), VirtualBoard(tmp_path, Path(program)):
         pass
     assert not processes(tmp_path)
-    assert len(os.listdir("/proc/self/fd")) == open_before
+    assert len(os.listdir("/proc/self/fd")) <= open_before  # what an earlier test left may close meanwhile
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
