@@ -12,12 +12,15 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 
 from espdps.paths import BUILD
 
 OLDEST = (1, 25)  # the first with the ROM filesystem that the virtual board is built on; firmware itself needs 1.23
-SUITE = "trixie"  # Debian 13: the first release with a MicroPython that is new enough
+# Debian 13 is the first release with a MicroPython that is new enough; the next one steps in while a mirror is between
+# two states of the first, which for the rarer architectures takes hours.
+SUITES = ("trixie", "forky")
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 MIRROR_VARIABLE = "ESPDPS_DEBIAN_MIRROR"
 PACKAGES = ("micropython", "libc6", "libffi8", "libmbedcrypto16", "libmbedtls21", "libmbedx509-7")
@@ -136,18 +139,19 @@ def _mirrors() -> list[str]:
 
 
 def _update(work: Path, options: list[str]) -> None:
-    """Read the package lists from the first mirror that has the suite. Raises Unavailable with apt's own reason."""
-    reason = "this machine has no package source"
-    for mirror in _mirrors():
-        (work / "sources.list").write_text(f"deb [signed-by={KEYRING}] {mirror} {SUITE} main\n")
+    """Read the package lists from the first mirror that has a suite. Raises Unavailable with apt's own first reason."""
+    reason = ""
+    for suite, mirror in product(SUITES, _mirrors()):
+        (work / "sources.list").write_text(f"deb [signed-by={KEYRING}] {mirror} {suite} main\n")
         try:
             _run(["apt-get", *options, "--error-on=any", "update"], "apt-get update")
         except Unavailable as error:
-            reason = str(error)
+            reason = reason or str(error)
         else:
             return
     raise Unavailable(
-        f"no package source of this machine has Debian {SUITE}, or none answers: {reason}. "
+        f"no package source of this machine has Debian {' or '.join(SUITES)}, or none answers: "
+        f"{reason or 'this machine has no package source'}. "
         f"Check the network, or set {MIRROR_VARIABLE} to the address of a Debian mirror"
     )
 
