@@ -1,0 +1,93 @@
+"""Device folders: `new`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from espdps import boards, devices, keys
+from espdps.commands import output, secrets
+from espdps.commands.options import AsJson, DeviceKeyFile, Devices, GroupKeyFile, KeyType, SimFolder
+from espdps.errors import WRONG_USE, ToolError
+from espdps.paths import DEVICES
+
+app = typer.Typer()
+
+
+@app.command()
+def new(
+    registration_id: Annotated[str, typer.Argument(help="The device's name at DPS.")],
+    board: Annotated[str, typer.Option(help="Board profile, a file of boards/.")],
+    id_scope: Annotated[str | None, typer.Option(help="Id scope of the DPS instance.")] = None,
+    group_key_file: GroupKeyFile = None,
+    device_key_file: DeviceKeyFile = None,
+    onboarding_cert: Annotated[
+        Path | None,
+        typer.Option("--onboarding-cert", help="Client certificate for DPS, PEM, leaf first: X.509 enrollment."),
+    ] = None,
+    onboarding_key_file: Annotated[
+        Path | None, typer.Option("--onboarding-key-file", help="Its private key, PEM or DER without a passphrase.")
+    ] = None,
+    key_type: Annotated[KeyType, typer.Option(help="Private key to make.")] = KeyType(keys.DEFAULT_KIND),  # noqa: B008
+    no_csr: Annotated[
+        bool, typer.Option("--no-csr", help="No private key and CSR: the hub is used with a token.")
+    ] = False,
+    wifi_ssid: Annotated[str | None, typer.Option(help="Name of the Wi-Fi network.")] = None,
+    wifi_password_file: Annotated[
+        Path | None, typer.Option(help="File with its password; empty: open network.")
+    ] = None,
+    dps_host: Annotated[str | None, typer.Option(help=f"Else {devices.AZURE_HOST}.")] = None,
+    port: Annotated[int | None, typer.Option(help=f"Of DPS and hub. Else {devices.PORT}.")] = None,
+    roots_file: Annotated[Path | None, typer.Option("--roots", help="Trusted roots, PEM. Else Azure's.")] = None,
+    sim: SimFolder = None,
+    devices_folder: Devices = DEVICES,
+    force: Annotated[bool, typer.Option("--force", help="Replace a device folder, its private key too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a device folder: derived key, private key, CSR, settings.
+
+    The group's key stays here; the board gets the key derived from it. An individual enrollment has its own key:
+    --device-key-file. For an X.509 enrollment give the client certificate and its key instead.
+
+    \b
+    EXAMPLE
+      esp-dps new greenhouse-1 --id-scope 0ne00ABCDEF --board ESP32_GENERIC_C3 \\
+          --group-key-file group.key --wifi-ssid Greenhouse
+    """
+    keys.check_registration_id(registration_id)
+    profile = boards.load(board)  # what is wrong without any secret is said before one is asked for
+    if profile.network == "wifi" and profile.chip != "unix" and wifi_ssid is None:
+        output.err.print(f"no --wifi-ssid: {board} will have no network to join", style="yellow", soft_wrap=True)
+    info = devices.read_simulator(sim) if sim else {}
+    scope = id_scope or info.get("id_scope")
+    if scope is None:
+        raise ToolError("no id scope", "--id-scope 0ne…; it stands on the overview page of the DPS instance", WRONG_USE)
+    onboarding = secrets.onboarding(onboarding_cert, onboarding_key_file)
+    if onboarding and (group_key_file or device_key_file):
+        raise ToolError("an onboarding certificate and a key exclude each other", "give one of them", WRONG_USE)
+    plan = devices.Plan(
+        registration_id=registration_id,
+        id_scope=scope,
+        board=board,
+        device_key=None if onboarding else secrets.device_key(registration_id, group_key_file, device_key_file, info),
+        onboarding=onboarding,
+        roots=secrets.trusted_roots(roots_file, info),
+        key_kind=None if no_csr else key_type.value,
+        dps_host=dps_host or info.get("host") or devices.AZURE_HOST,
+        port=port or info.get("mqtt_port") or devices.PORT,
+        spread=5 if info else None,  # no fleet there, but a person who waits
+        wifi_ssid=wifi_ssid,
+        wifi_password=secrets.wifi_password(wifi_password_file) if wifi_ssid is not None else "",
+    )
+    folder = devices.create(plan, devices_folder, force=force)
+    if as_json:
+        manifest = json.loads((folder / "manifest.json").read_bytes())
+        output.print_json({"folder": str(folder), **manifest})
+    else:
+        made = "settings, " + ("onboarding certificate" if onboarding else "device key")
+        if not no_csr:
+            made += f", {key_type.value} key and CSR"
+        output.out.print(f"{folder}: {made}, for {board}", soft_wrap=True)

@@ -1,0 +1,75 @@
+"""Where a command has its secrets from: a file, else the environment, else a prompt, never an argument.
+No exception text holds one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from espdps import keys, roots
+from espdps.errors import WRONG_USE, ToolError
+
+GROUP_KEY = "ESPDPS_GROUP_KEY"
+DEVICE_KEY = "ESPDPS_DEVICE_KEY"
+WIFI_PASSWORD = "ESPDPS_WIFI_PASSWORD"
+
+
+def group_key(path: Path | None) -> str:
+    """An enrollment group's key, base64 as it was given. Raises ToolError without any."""
+    return _read(path, GROUP_KEY, "Group key", "--group-key-file")
+
+
+def wifi_password(path: Path | None) -> str:
+    """The password of a Wi-Fi network, "" for an open one. Raises ToolError without any."""
+    return _read(path, WIFI_PASSWORD, "Wi-Fi password", "--wifi-password-file")
+
+
+def device_key(registration_id: str, group_file: Path | None, device_file: Path | None, info: dict[str, Any]) -> str:
+    """The device's key: given as such, or derived from the group's, which may be that of a simulator's `info`."""
+    if group_file and device_file:
+        raise ToolError("--group-key-file and --device-key-file exclude each other", "give one of them", WRONG_USE)
+    if device_file or (not group_file and not info and GROUP_KEY not in os.environ and DEVICE_KEY in os.environ):
+        return _read(device_file, DEVICE_KEY, "Device key", "--device-key-file")
+    if info and not group_file:
+        for group in info["groups"]:
+            if group.get("attestation") == "symmetricKey":
+                return keys.derive_device_key(group["primary_key"], registration_id)
+        raise ToolError("the simulator has no enrollment group with a symmetric key", "--group-key-file or another one")
+    return keys.derive_device_key(group_key(group_file), registration_id)
+
+
+def onboarding(certificate: Path | None, key: Path | None) -> tuple[bytes, bytes] | None:
+    """Content of the certificate's and the key's file, or None without them."""
+    if not certificate and not key:
+        return None
+    if not certificate or not key:
+        raise ToolError("--onboarding-cert and --onboarding-key-file go together", "give both", WRONG_USE)
+    try:
+        return certificate.read_bytes(), key.read_bytes()
+    except OSError as error:
+        raise ToolError(f"{error.filename}: {error.strerror}") from None
+
+
+def trusted_roots(path: Path | None, info: dict[str, Any]) -> bytes:
+    chosen = path or (Path(info["roots"]) if info else None)
+    return roots.read_roots(chosen) if chosen else roots.azure_roots()
+
+
+def _read(path: Path | None, variable: str, name: str, option: str) -> str:
+    """A secret from the file, else the environment, else a prompt on a terminal. Raises ToolError without any."""
+    if path:
+        try:
+            return path.read_text(encoding="utf-8").strip("\r\n")
+        except OSError as error:
+            raise ToolError(f"{path}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise ToolError(f"{path} is not text") from None
+    if variable in os.environ:
+        return os.environ[variable]
+    if not sys.stdin.isatty():
+        raise ToolError(f"no {name} given", f"{option} FILE, or {variable} in the environment", WRONG_USE)
+    return str(typer.prompt(name, hide_input=True, err=True, default="", show_default=False))

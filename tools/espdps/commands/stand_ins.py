@@ -1,0 +1,102 @@
+"""What stands in for Azure and for hardware: `sim`, `board`, and `demo`, which shows them at work."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from espdps import boards, devices
+from espdps.commands.options import SimFolder
+from espdps.errors import WRONG_USE, ToolError
+
+app = typer.Typer()
+
+
+@app.command()
+def sim(
+    folder: Annotated[Path, typer.Option("--dir", help="Its folder: keys, certificates, sim.json.")],
+    certificate_seconds: Annotated[
+        int | None, typer.Option(min=1, help="Life of an issued certificate, to see renewals. Else 30 days.")
+    ] = None,
+) -> None:
+    """Serve a simulator of DPS and IoT Hub.
+
+    Runs until stopped and listens on this machine only. Writes DIR/sim.json once it listens: ports, id scope, roots,
+    keys of the enrollment groups. Started again in the same folder it has the same ports and keys, and issues by the
+    same authority, but knows no device any more: boards register again by themselves.
+
+    \b
+    EXAMPLE
+      esp-dps sim --dir build/sim --certificate-seconds 60
+    """
+    from espdps.simulator import Options, server
+
+    options = Options() if certificate_seconds is None else Options(certificate_seconds=certificate_seconds)
+    try:
+        server.main(folder, options)
+    except BlockingIOError:
+        raise ToolError(f"{folder}: another simulator runs in this folder", "take another --dir, or stop it") from None
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        hint = f"stop that, or remove {folder / 'ports.json'} and flash the boards with the new port"
+        raise ToolError("a port that the boards of this folder know is taken by another program", hint) from None
+
+
+@app.command()
+def board(
+    folder: Annotated[Path, typer.Option("--dir", help="Its folder: flash memory and a link to its port.")],
+    profile_name: Annotated[str, typer.Option("--board", help="Board profile.")] = "ESP32_GENERIC",
+    bits: Annotated[int, typer.Option(help="Width of its MicroPython, 32 or 64.")] = 32,
+    sim: SimFolder = None,
+) -> None:
+    """Run a virtual board.
+
+    Real MicroPython behind a serial port of this machine, until stopped. Prints the port, which mpremote, `flash` and
+    `monitor` take; DIR/port leads there as well. With --sim its time servers are the simulator.
+
+    \b
+    EXAMPLE
+      esp-dps board --dir build/board --board ESP32_GENERIC_C3 --sim build/sim
+    """
+    from espdps.micropython import Unavailable, interpreter
+    from espdps.virtual_board import board as virtual_board
+
+    profile = boards.load(profile_name)
+    if bits not in (32, 64):
+        raise ToolError("MicroPython has 32 or 64 bits", "", WRONG_USE)
+    ntp = ("127.0.0.1", devices.read_simulator(sim)["ntp_port"]) if sim else None
+    try:
+        code = virtual_board.main(
+            folder,
+            interpreter(bits),
+            profile.heap,
+            profile_name=profile.name,
+            epoch=profile.epoch,
+            hosts={f"{server}:123": ntp for server in devices.NTP} if ntp else None,
+        )
+    except (Unavailable, virtual_board.BoardError) as error:
+        raise ToolError(str(error)) from None
+    raise typer.Exit(code)
+
+
+@app.command()
+def demo(
+    directory: Annotated[
+        Path | None, typer.Option("--dir", help="keep the simulator's, the device's and the board's files here")
+    ] = None,
+) -> None:
+    """Show the whole way, with no board and no Azure.
+
+    A blank virtual board is flashed, registered and connected with an issued certificate.
+
+    \b
+    EXAMPLE
+      make demo
+    """
+    from espdps import demo as demonstration
+
+    raise typer.Exit(demonstration.main(directory))
