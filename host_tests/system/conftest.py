@@ -5,6 +5,7 @@ It must not skip: a machine on which no MicroPython can be had fails these tests
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ import secrecy
 from espdps import boards, flash
 from espdps.micropython import interpreter
 from espdps.paths import FIRMWARE
+
+# Started in the background by a shell, everything below would ignore the Ctrl-C that some tests send.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
