@@ -1,10 +1,31 @@
-# Your application. The session is connected; an AzureError leads back to main.py, which connects anew.
-INTERVAL = 10  # seconds
+# Your application: telemetry, a message, a method, a desired property. main.py calls run() whenever the board has been
+# connected; an error of the connection leads back there, and then here again.
+import board
+
+interval = 10  # seconds between two messages; the device twin's desired property "interval" changes it
 
 
 def run(session):
-    count = 0
+    session.on_message(message)
+    session.on_method("led", led)
+    session.on_desired(lambda patch, version: session.report(configure(patch)))
     while True:
-        count += 1
-        session.send({"count": count})
-        session.poll(INTERVAL * 1000)
+        session.send({"count": session.sent + 1})
+        session.poll(interval * 1000)
+
+
+def message(body, properties):
+    board.log("message", "%s %s" % (str(body, "utf-8"), properties))
+
+
+def led(payload):
+    board.led(payload["on"])  # whatever is raised here is answered with status 500
+    return 200, {"on": payload["on"]}
+
+
+def configure(patch):
+    global interval
+    if "interval" in patch:
+        interval = max(1, min(int(patch["interval"] or 10), 3600))
+        board.log("interval", "%d s" % interval)
+    return {"interval": interval}

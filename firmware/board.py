@@ -77,6 +77,15 @@ def start_network(timeout=30):
     log("network", wlan.ifconfig()[0])
 
 
+def failed(error):
+    """Show where the application failed and wait as after a lost connection."""
+    sys.print_exception(error)
+    error = AzureError("app", "app", "%s %s" % (type(error).__name__, error))
+    error.retriable = True
+    log("error", str(error))
+    wait_after(error)
+
+
 def restart():
     """Begin with a heap in one piece: one that is in many does not mend by itself."""
     import machine

@@ -33,3 +33,5 @@ while True:
         board.wait_after(e)
     except MemoryError:
         board.restart()
+    except Exception as e:  # noqa: BLE001 the application's: say where, and start it anew
+        board.failed(e)

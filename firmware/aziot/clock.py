@@ -41,7 +41,7 @@ def sync(hosts):
                 return host
         except (OSError, ValueError, OverflowError, TypeError):  # no answer, or one that is none
             pass
-    raise AzureError("ntp", "clock", "no answer from " + ", ".join(map(str, hosts)))
+    raise AzureError("ntp", "clock", " ".join(map(str, hosts)))
 
 
 def unix(year, month, day, hour, minute, second):

@@ -15,6 +15,8 @@ class Device:
     session = None
     renewal = None  # what renew.py has begun
     payload = None
+    outbox = None  # telemetry that the Hub has not acknowledged
+    dropped = 0  # messages that send() had no room for
     _trusted = True  # the clock, if it is set at all
     _ask = None  # when DPS is to be asked for a Hub that cannot be reached
 
@@ -51,7 +53,24 @@ class Device:
             raise AzureError("memory", "device")
         self._trusted = True
         self._ask = None
+        if self.outbox:
+            from .outbox import flush
+
+            flush(self)
         return self.session
+
+    def send(self, body, properties=None):
+        """Telemetry as by Session.send(), kept while there is no connection -> whether the Hub has it, and all before.
+
+        body must not change afterwards. When more are kept than "outbox" in device.json says, the oldest goes, and
+        self.dropped counts. AzureError "message" for one that the Hub will never take.
+        """
+        from .outbox import add, flush
+
+        if not self.outbox:
+            self.outbox = []
+        add(self, (body, properties))
+        return flush(self)
 
     def _connect(self, payload, trusted, renew):
         forget("faults", "renew", "chain")  # of the session before
@@ -129,7 +148,7 @@ class Device:
         if csr and chain:
             return self.keep(hub, device_id, chain, csr)
         if csr:
-            e = AzureError("no-certificate", "certificate", "was issued")
+            e = AzureError("no-certificate", "certificate")
             if renew:
                 raise e
             identity.log("error", str(e))  # the Hub may still take the onboarding credential

@@ -90,7 +90,7 @@ def parse_answer(status, body, retry_after=0, form=None):
         pass
     from .faults import refusal
 
-    raise refusal(status, answer, retry_after)
+    raise refusal("dps.register", status, answer, retry_after)
 
 
 def wait_time(attempt, retry_after):
@@ -141,7 +141,7 @@ def register(identity, payload=None, timeout=120):
             limit = due(stream.timeout)
             while not answer:
                 if left(limit) <= 0:
-                    raise AzureError("timeout", "dps.register", "no answer")
+                    raise AzureError("timeout", "dps.register")
                 mqtt.wait(left(limit))
             (status, _, retry_after), body = answer
             answer = None
@@ -161,7 +161,7 @@ def register(identity, payload=None, timeout=120):
             seconds = wait_time(rid - 1, retry_after)
             log("dps.assigning", "%s, asking again in %.3g s" % (outcome, seconds))
             if left(end) < seconds * 1000:
-                raise AzureError("timeout", "dps.register", "%s, not assigned within %d s" % (outcome, timeout))
+                raise AzureError("timeout", "dps.register", "%s for %d s" % (outcome, timeout))
             pause(seconds)
     except MemoryError:
         raise AzureError("memory", "dps.register")

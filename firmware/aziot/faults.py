@@ -20,7 +20,6 @@ def fault(e, stream):
         text = ""
     elif isinstance(e, (AssertionError, IndexError)):  # umqtt.simple's check of what the server sent
         code = "protocol"
-        text = "not MQTT"
     elif isinstance(e, OSError) and isinstance(number, int):
         code = _os_error(number, stream.link)
     elif not isinstance(e, ValueError):
@@ -50,15 +49,17 @@ def _os_error(number, connected):
     return "closed"
 
 
-def refusal(status, answer, retry_after):
-    """The AzureError for an answer of DPS (status of its topic; whatever its JSON was, or None) that is not good."""
+def refusal(step, status, answer, retry_after=0):
+    """The AzureError for an answer of DPS or IoT Hub (status of its topic; whatever its JSON was, or None) that is not
+    good."""
     if not isinstance(answer, dict):
         answer = {}
-    name = answer.get("status")
-    state = answer.get("registrationState")
     tracking_id = answer.get("trackingId")
-    text = "registration %s" % name
-    if status < 300:
+    text = ""
+    if status < 300:  # of DPS
+        name = answer.get("status")
+        state = answer.get("registrationState")
+        text = "registration %s" % name
         answer = state if isinstance(state, dict) else {}
         status = "protocol"
         if name in ("failed", "disabled"):  # these come with 200
@@ -66,15 +67,16 @@ def refusal(status, answer, retry_after):
         elif name == "assigned":
             profile = answer.get("connectionProfile")
             if profile in (None, "classic"):
-                text = "assigned, but no hub or device is named"
+                text = "no hub or device"
             else:
                 status = "profile"
-                text = "the hub wants connection profile %s" % profile
+                text = "connection profile %s" % profile
     code = answer.get("errorCode")
+    wait = answer.get("retryAfter")
     return AzureError(
         code if isinstance(code, int) and code else status,
-        "dps.register",
+        step,
         answer.get("message") or answer.get("errorMessage") or text,
-        retry_after,
+        wait if isinstance(wait, int) else retry_after,
         tracking_id or "",
     )

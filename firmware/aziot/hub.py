@@ -1,4 +1,4 @@
-# An IoT Hub session: one MQTT connection of one device, and the change to a new certificate.
+# An IoT Hub session: one MQTT connection of one device after the other, telemetry, and what keeps it alive.
 import json
 
 from micropython import const
@@ -9,15 +9,21 @@ from .errors import AzureError
 from .mqtt import Mqtt
 
 _KEEPALIVE = const(120)  # seconds; the Hub allows up to 1177
+_LARGEST = const(262144)  # bytes of a message (IoT Hub quotas)
 
 
 class Session:
-    """A connection to the Hub, and to the same one again; every method raises AzureError only. Use it in one thread."""
+    """A connection to the Hub, and to the same one again. Every method raises AzureError only; after one the connection
+    is over, and Device.connect() makes the next. Use it in one thread.
+
+    Handlers are called from poll(), one at a time, and may use the session; one that raises is told to the log.
+    """
 
     sent = 0
     on_expiring = None  # called with the seconds left when renewal has failed for long
 
     mqtt = None
+    cloud = None  # what the application wants to hear, if anything
 
     def __init__(self, device):
         self.device = device
@@ -28,25 +34,29 @@ class Session:
         identity = self.device.identity
         name, hub = record.device_id, record.hub
         end = record.not_after
-        self._stream = stream = identity.stream("hub.connect", record)
+        self.stream = stream = identity.stream("hub.connect", record)
         user = "%s/%s/?api-version=%s" % (hub, name, identity.hub_api)
         password = "" if end else identity.password(hub, name)
-        self.mqtt = Mqtt(stream, self._on_message, hub, identity.port, name, user, password, _KEEPALIVE)
-        self._ping = due(_KEEPALIVE * 500)
+        self.events = "devices/%s/messages/events/" % name
+        will = identity.will and (self.events, identity.will.encode(), False, 1)
+        self.mqtt = Mqtt(stream, self._on_message, hub, identity.port, name, user, password, _KEEPALIVE, will)
+        self._alive()
+        self._heard = None
         try:
             if not record.active:
                 store.activate(record)
         except AzureError as e:  # the flash is full: it stays pending, and is tried first the next time, too
             identity.log("error", str(e))
         text = "%s on %s" % (name, hub)
-        self.renew_at = 0
+        now = clock.now()
+        # A token is good for one connection, so before it ends there is another one.
+        self.renew_at = now + identity.token_life * 4 // 5 if password else 0
         if end:
             start = record.not_before
             text += ", until " + clock.iso(end)
             # As set, or up to 5 % of its life before, by the certificate's own lot. When that is over: after a tenth of
             # what is left, 2 seconds to an hour.
             life = end - start
-            now = clock.now()
             self.renew_at = max(
                 start + life * identity.renew // 100 - life * record.spread // 5100,
                 now + max(2, min((end - now) // 10, 3600)),
@@ -54,55 +64,123 @@ class Session:
             if self.device.renewal:
                 self.renew_at = 1  # the connection was lost meanwhile
             if identity.report:
-                self.report({"certificate": {"validFrom": clock.iso(start), "validUntil": clock.iso(end)}})
+                dates = '{"certificate":{"validFrom":"%s","validUntil":"%s"}}' % (clock.iso(start), clock.iso(end))
+                self.mqtt.publish("$iothub/twin/PATCH/properties/reported/?$rid=r", dates)
+        if self.cloud:
+            self.cloud.resume()
         identity.log("hub.ready", text)
 
-    def report(self, properties):
-        """Reported properties (dict) for the device twin; they leave with what is sent or waited for next."""
-        self.mqtt.publish("$iothub/twin/PATCH/properties/reported/?$rid=r", json.dumps(properties))
-
     def send(self, body, properties=None, qos=1):
-        """One telemetry message. body: dict or list (sent as JSON) or bytes or str; properties: dict of str.
+        """One telemetry message. body: dict or list (sent as JSON), bytes or str; properties: dict of texts, numbers
+        or None for a name without a value; "$.mid" and the like are the Hub's own (IoT Hub's documentation).
 
-        With qos=1 the Hub has it when this returns.
+        With qos=1 the Hub has it when this returns. AzureError "message" for more than 256 KB, or another QoS.
         """
-        self._stream.step = "hub.send"
+        self.stream.step = "hub.send"
         bag = []
         if isinstance(body, (dict, list)):
             body = json.dumps(body)
-            bag.append("$.ct=application%2Fjson&$.ce=utf-8")
+            if not properties or "$.ct" not in properties:
+                bag.append("$.ct=application%2Fjson&$.ce=utf-8")
         if properties:
             from .sas import quote
 
             for name, value in properties.items():
-                bag.append(name + "=" + quote(str(value)))
-        self.mqtt.publish("devices/%s/messages/events/%s" % (self.record.device_id, "&".join(bag)), body, qos)
-        self._ping = due(_KEEPALIVE * 500)
+                bag.append(quote(name) + ("" if value is None else "=" + quote(str(value))))
+        bag = "&".join(bag)
+        if len(body) + len(bag) > _LARGEST or qos not in (0, 1):
+            raise AzureError("message", "hub.send", "%d bytes, QoS %d" % (len(body), qos))
+        self.mqtt.publish(self.events + bag, body, qos)
+        if qos:
+            self._alive()
         self.sent += 1
         self.device.identity.log("hub.sent", "message %d%s" % (self.sent, " acknowledged" if qos else ""))
 
-    def poll(self, ms):
-        """Handle what the Hub sends for ms milliseconds, keep the connection alive, renew the certificate in time."""
-        end = due(ms)
-        while left(end) > 0:
-            if self.renew_at and clock.now() >= self.renew_at:
-                from .renew import step
+    def _alive(self):
+        self._ping = due(_KEEPALIVE * 500)
 
-                step(self)
-            self._stream.step = "hub.poll"
-            if -left(self._stream.heard) > _KEEPALIVE * 1500:
-                raise AzureError("timeout", "hub.poll", "the Hub is silent")
+    def poll(self, ms):
+        """For ms milliseconds handle what the Hub sends, keep the connection alive, renew certificate or token in time.
+
+        With 0 it takes up what is there. Call it at least once in two minutes, which is how long the Hub waits.
+        """
+        end = due(ms or 1)
+        while True:
+            if self.cloud:
+                self.cloud.work()
+            if left(end) <= 0:
+                return
+            if self.renew_at and clock.now() >= self.renew_at:
+                if self.record.not_after:
+                    from .renew import step
+
+                    step(self)
+                else:
+                    self.close()
+                    self.open(self.record)
+            stream = self.stream
+            stream.step = "hub.poll"
             if left(self._ping) <= 0:
+                if self._heard == stream.heard:  # nothing since the last ping: gone for one keepalive at most
+                    raise AzureError("timeout", "hub.poll")
+                self._heard = stream.heard
                 self.mqtt.ping()
-                self._ping = due(_KEEPALIVE * 500)
+                self._alive()
             self.mqtt.wait(max(1, min(left(end), left(self._ping))))
+
+    def renew(self):
+        """Renew the certificate, or the token, at the next poll()."""
+        self.renew_at = 1
+
+    def on_message(self, handler):
+        """handler(body, properties) gets each cloud-to-device message: bytes, and a dict of str, or None where a name
+        has no value. It is acknowledged when the handler has returned; if that raises, the Hub sends it again.
+        """
+        self._hear().message = handler
+        self.cloud.want("devices/+/messages/devicebound/#")
+
+    def on_method(self, name, handler):
+        """handler(payload) -> (status, what json.dumps() takes) for each call of the method; payload: what its JSON
+        says. A method without a handler is answered with 404, a handler that raises with 500.
+        """
+        self._hear().methods[name] = handler
+        self.cloud.want("$iothub/methods/POST/#")
+
+    def on_desired(self, handler):
+        """handler(patch, version) gets the desired properties: at once all there are, then every change in its order,
+        also what changed while there was no connection. patch: dict, None for what was deleted; version: int.
+        """
+        cloud = self._hear()
+        cloud.desired = handler
+        cloud.document = cloud.version = None
+        cloud.stale = True
+        cloud.want("$iothub/twin/PATCH/properties/desired/#")
+        cloud.refresh()
+
+    def report(self, properties):
+        """Reported properties (dict, None deletes) for the device twin -> their version there, int."""
+        return self._hear().ask("PATCH/properties/reported", json.dumps(properties))[0]
+
+    def twin(self):
+        """The device twin: {"desired": {..., "$version": int}, "reported": {..., "$version": int}}."""
+        return self._hear().twin()
+
+    def _hear(self):
+        if not self.cloud:
+            from .cloud import Cloud
+
+            self.cloud = Cloud(self)
+        return self.cloud
 
     def _on_message(self, topic, body):
         if topic.startswith(b"$iothub/credentials/"):
             from .renew import hear
 
             hear(self, topic, body)
+        elif self.cloud:
+            self.cloud.hear(topic, body)
 
     def close(self):
+        """Say goodbye to the Hub."""
         if self.mqtt:
-            self.mqtt.close()
+            self.mqtt.disconnect()

@@ -23,6 +23,9 @@ class Identity:
     ntp = ["pool.ntp.org"]
     timeout = 30  # seconds for whatever has begun
     token_life = 3600  # seconds; the Hub ends a connection some minutes after its token
+    chain = True  # whether the Hub is shown the intermediates, too; the leaf alone saves 3 KB a handshake
+    will = ""  # telemetry that the Hub sends itself when the connection is lost
+    outbox = 20  # messages that Device.send() keeps
     renew = 66  # percent of a certificate's life, or up to five less
     report = True  # the certificate's dates in the device twin, which the basic tier does not have
     spread = 120  # seconds over which a fleet that the Hub has refused comes to DPS
@@ -38,9 +41,7 @@ class Identity:
                 if type(value) is not type(good):
                     raise _malformed(name)
                 setattr(self, name, value)
-        # Up to 128 letters, digits and -._: (DPS REST specification)
-        rid = self.registration_id
-        if not 0 < len(rid) < 129 or rid.lower().strip("-._:0123456789abcdefghijklmnopqrstuvwxyz"):
+        if not self.registration_id:
             raise _malformed("registration_id")
         if not self.id_scope:
             raise _malformed("id_scope")
@@ -91,7 +92,7 @@ class Identity:
         root = self.root
         pair = ()
         if record and record.not_after:
-            pair = record.path, root + "device.key", record.size
+            pair = record.path, root + "device.key", record.size if self.chain else record.leaf
         elif self.auth == "x509":
             pair = root + "onboarding.crt", root + "onboarding.key"
         return Stream(step, self.timeout, root + "roots.pem", *pair)

@@ -10,19 +10,23 @@ class Mqtt:
     Every method raises AzureError, and after that the connection is closed.
     """
 
-    def __init__(self, stream, on_message, host, port, client_id, user, password, keepalive=0):
+    def __init__(self, stream, on_message, host, port, client_id, user, password, keepalive=0, will=None):
         self.stream = stream
         self.client = client = MQTTClient(client_id, host, port, user, password, keepalive, ssl=stream)
         client.set_callback(on_message)
+        if will:
+            client.set_last_will(*will)
         # The timeout here is for the bare socket until the TCP connection stands.
         self._do(client.connect, True, stream.timeout / 1000)
 
-    def subscribe(self, topic):
-        self._do(self.client.subscribe, topic)
+    def subscribe(self, topic, qos=0):
+        self._do(self.client.subscribe, topic, qos)
 
     def publish(self, topic, body, qos=0):
         if self.client.pid > 65000:  # umqtt.simple counts on past the two bytes there are
             self.client.pid = 0
+        if isinstance(body, str):  # it counts characters where bytes are meant
+            body = body.encode()
         self._do(self.client.publish, topic, body, False, qos)
 
     def ping(self):
@@ -32,6 +36,15 @@ class Mqtt:
         """Handle one packet if one comes within ms."""
         self._do(self.stream.listen, ms)
         self._do(self.client.wait_msg)
+
+    def disconnect(self):
+        """Say goodbye, and what is still to be said before it; then close."""
+        try:
+            self.stream.write(b"\xe0\0")
+            self.stream.flush()
+        except Exception:  # noqa: BLE001 whatever it is, it is over
+            pass
+        self.close()
 
     def close(self):
         try:

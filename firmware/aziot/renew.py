@@ -48,7 +48,7 @@ def step(session):
         return _listen(session, state, state.until)  # the connection was lost since
     else:
         # Or the connection ended by the question: not every hub knows of renewal.
-        device.identity.log("error", "hub.renew timeout no answer")
+        device.identity.log("error", "hub.renew timeout")
     _change(session, True)
 
 
@@ -61,7 +61,7 @@ def _listen(session, state, until):
 
 def _ask(session, state):
     identity = session.device.identity
-    identity.log("hub.renew", "asking the Hub")
+    identity.log("hub.renew", "at the Hub")
     state.rid = hexlify(urandom(8)).decode()
     _listen(session, state, clock.now() + identity.timeout)
     body = {"id": session.record.device_id, "csr": b2a_base64(identity.csr()).strip().decode()}
@@ -78,7 +78,12 @@ def _answered(session, state):
     if status == 409 and not state.replace:
         state.replace = True
         return _ask(session, state)
-    e = _keep(session, answer) if status == 200 else _refusal(status, answer)
+    if status == 200:
+        e = _keep(session, answer)
+    else:
+        from .faults import refusal
+
+        e = refusal("hub.renew", status, answer)
     answer = None
     if not e:
         return _change(session, False)
@@ -100,17 +105,7 @@ def _keep(session, answer):
     except AzureError as e:
         return e
     except (KeyError, TypeError, IndexError):
-        return AzureError("protocol", "hub.renew", "no certificates")
-
-
-def _refusal(status, answer):
-    try:
-        code = answer.get("errorCode") or status
-        e = AzureError(code, "hub.renew", answer.get("message", ""), answer.get("retryAfter") or 0)
-        e.retry_after + e.code  # TypeError if they are no numbers
-        return e
-    except (TypeError, AttributeError):
-        return AzureError(status, "hub.renew", "an answer that is none")
+        return AzureError("protocol", "hub.renew")
 
 
 def _der(text):

@@ -2,12 +2,14 @@
 from . import clock
 from .errors import AzureError
 
-_PLAIN = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
-
 
 def quote(text):
     """Percent-encode all but RFC 3986 unreserved characters; str -> str."""
-    return "".join(chr(c) if c in _PLAIN else "%%%02X" % c for c in text.encode())
+    return "".join([chr(c) if c < 128 and _plain(chr(c)) else "%%%02X" % c for c in text.encode()])
+
+
+def _plain(c):
+    return c.isalpha() or c in "0123456789-._~"
 
 
 def _token(resource, key_b64, expires):
@@ -39,10 +41,10 @@ def password(identity, *hub):
     key = secrets.get("device_key")
     if not key:
         if not secrets.get("group_key"):
-            raise AzureError("config", "identity", "secrets.json lacks device_key")
+            raise AzureError("config", "identity", "device_key missing")
         from .keys import derive_device_key
 
-        identity.log("warning", "the group key is on this board: for development only")
+        identity.log("warning", "group key on the board: for development only")
         key = derive_device_key(secrets["group_key"], name)
     expires = clock.now() + identity.token_life
     return hub_token(*hub, key, expires) if hub else dps_token(identity.id_scope, name, key, expires)

@@ -13,10 +13,13 @@ from .errors import AzureError
 class Record:
     """One stored identity.
 
-    path; size: bytes of the file that are the record, the rest is padding; active: the Hub has accepted it; sequence:
-    the higher, the newer; hub, device_id: str; not_before, not_after: Unix time, 0 without a certificate;
+    path; size: bytes of the file that are the record, the rest is padding; leaf: bytes up to the end of the first
+    certificate; active: the Hub has accepted it; sequence: the higher, the newer; hub, device_id: str; not_before,
+    not_after: Unix time, 0 without a certificate;
     spread: 0 to 255, random, but the same as long as this record lives.
     """
+
+    leaf = 0
 
     def __init__(self, path):
         self.path = path
@@ -29,6 +32,8 @@ class Record:
             while line > b"\n":
                 seen.update(line)
                 self.size = f.tell()
+                if not self.leaf and line[:8] == b"-----END":
+                    self.leaf = self.size
                 line = f.readline(99)
         seen = seen.digest()
         if seen.hex() != digest or state == "X":

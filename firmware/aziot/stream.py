@@ -80,6 +80,7 @@ class Stream:
         self.timeout = timeout * 1000
         self.files = roots, certificate, key, size
         self.out = bytearray()
+        self.held = None  # a list that gets the PUBACK, if one is written next, until somebody writes it again
         self.link = self.tls = None
 
     def wrap_socket(self, sock, server_hostname):
@@ -113,13 +114,17 @@ class Stream:
         if data is None:
             return None
         if len(data) < size:
-            raise AzureError("closed", self.step, "by the other side")
+            raise AzureError("closed", self.step)
         self.heard = due(0)
         return data
 
     def write(self, data, size=None):
         if not self.tls:
             raise AzureError("closed", self.step)
+        held, self.held = self.held, None
+        if held and data[:2] == b"@\x02":
+            held.append(bytes(data))
+            return
         if not self.out:  # something new begins
             self.link.until(self.timeout)
         self.out.extend(data if size is None else data[:size])

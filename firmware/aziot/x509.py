@@ -25,7 +25,7 @@ def pick(chain, csr, name):
             elif subject != issuer:  # a root is never sent, so it need not be kept
                 above[subject] = issuer, text
         if not leaf:
-            raise AzureError("cert-key", "certificate", "issued for another key")
+            raise AzureError("cert-key", "certificate")
         issuer, life, subject = leaf
         start, end = [_time(text) for text in _parts(life)]
         while issuer in above:
@@ -33,7 +33,7 @@ def pick(chain, csr, name):
             kept.append(text)
         subject, issuer = _common_name(subject), _common_name(leaf[0])
     except (ValueError, IndexError, TypeError):  # UnicodeError is a ValueError
-        raise AzureError("cert-form", "certificate", "not X.509")
+        raise AzureError("cert-form", "certificate")
     # Registration ids are case-insensitive.
     if subject.lower() != name.lower():
         raise AzureError("cert-name", "certificate", "issued to " + subject)

@@ -10,6 +10,7 @@ from plain import Peer
 CONNACK = b"\x20\x02\x00\x00"
 PUBACK = b"\x40\x02\x00"
 PINGREQ = b"\xc0\x00"
+DISCONNECT = b"\xe0\x00"
 
 
 class Clock:
@@ -93,7 +94,7 @@ def with_certificate(now, spread=0, active=True, **config):
         record.active = active
         opened = session(root, peer, lambda: record, **config)
         opened.mqtt.stream.flush()
-        opened.close()
+        opened.mqtt.close()
         return peer, opened
 
 
@@ -162,9 +163,52 @@ def test_when_a_certificate_is_renewed():
     assert with_certificate(start + 61000, renew=10)[1].renew_at == start + 61000 + 3600
     assert with_certificate(start + 99999)[1].renew_at == start + 99999 + 2
     with Folder() as root, Peer(CONNACK) as peer:
-        opened = session(root, peer)
+        write(root + "onboarding.crt", b"")
+        write(root + "onboarding.key", b"")
+        opened = session(root, peer, auth="x509")
         assert opened.renew_at == 0  # there is nothing to renew
         opened.close()
+
+
+def test_a_token_is_renewed_by_a_new_connection_in_a_quiet_moment():
+    with Folder() as root, Peer(CONNACK) as peer, Now(1800000000) as now:
+        opened = session(root, peer, token_life=1000)
+        assert opened.renew_at == 1800000800
+        opened.poll(1)
+        now.now += 799
+        opened.poll(1)
+        first = peer.wire
+        assert len(first.flights) == 1
+        now.now += 1
+        opened.poll(1)
+        assert first.flights[-1] == DISCONNECT and peer.wire is not first
+        assert b"&se=1800001800" in peer.wire.flights[0] and opened.renew_at == 1800001600
+        assert opened.lines == ["hub.ready dev-1 on 127.0.0.1"]
+        opened.renew()  # the application wants it now
+        first = peer.wire
+        opened.poll(1)
+        assert peer.wire is not first
+        opened.close()
+        assert peer.wire.flights[-1] == DISCONNECT
+
+
+def test_a_will_is_the_device_s_own_telemetry():
+    with Folder() as root, Peer(CONNACK) as peer:
+        session(root, peer, will="gone \u00e9").close()
+        # MQTT 3.1.1, 3.1.2.3: user, password, will of QoS 1, clean session; 3.1.3.2: topic, then message
+        connect = peer.wire.flights[0]
+        assert b"\x00\x04MQTT\x04\xce\x00\x78\x00\x05dev-1\x00\x1edevices/dev-1/messages/events/" in connect
+        assert b"\x00\x07gone \xc3\xa9\x00\x27127.0.0.1/dev-1/" in connect
+
+
+def test_closing_twice_or_a_lost_connection_is_no_error():
+    with Folder() as root, Peer(CONNACK) as peer:
+        opened = session(root, peer)
+        opened.close()
+        opened.close()
+        raises("closed", opened.send, b"raw")
+        opened.close()
+        assert peer.wire.flights[1:] == [DISCONNECT]
 
 
 def test_telemetry_is_one_flight_of_these_bytes():
@@ -174,9 +218,47 @@ def test_telemetry_is_one_flight_of_these_bytes():
         assert sent(peer) == b"\x32\x25\x00\x1edevices/dev-1/messages/events/\x00\x01raw"
         opened.send({"t": 1}, {"a b": "c d", "e": "\u00e9"})
         tail = peer.wire.flights[2]
-        for part in (b"a b=c%20d", b"e=%C3%A9", b"$.ct=application%2Fjson", b"$.ce=utf-8", b'{"t": 1}'):
+        for part in (b"a%20b=c%20d", b"e=%C3%A9", b"$.ct=application%2Fjson", b"$.ce=utf-8", b'{"t": 1}'):
             assert part in tail, tail
         assert opened.lines == ["hub.sent message 1 acknowledged", "hub.sent message 2 acknowledged"]
+        opened.close()
+
+
+def telemetry(body, properties=None, qos=0):
+    """Topic's last part and body as they are sent."""
+    with Folder() as root, Peer(CONNACK) as peer:
+        opened = session(root, peer)
+        opened.send(body, properties, qos)
+        opened.close()
+        packet = sent(peer)[: -len(DISCONNECT)]
+        at = 2 if packet[1] < 128 else 3
+        assert packet[0] == 0x30 and len(packet) - at == packet[1] & 127 | (packet[2] << 7 if at == 3 else 0)
+        end = at + 2 + packet[at] * 256 + packet[at + 1]
+        assert packet[at + 2 : end].startswith(b"devices/dev-1/messages/events/")
+        return packet[at + 32 : end], packet[end:]
+
+
+def test_properties_and_bodies_of_every_kind():
+    assert telemetry(b"\x00@\xff") == (b"", b"\x00@\xff")
+    assert telemetry("gr\u00fc\u00df") == (b"", b"gr\xc3\xbc\xc3\x9f")  # as many bytes as there are, not characters
+    assert json.loads(telemetry({"t": "\u00b0C"})[1]) == {"t": "\u00b0C"}
+    assert telemetry(b"", {"n": 1.5}) == (b"n=1.5", b"")
+    assert telemetry(b"", {"empty": ""}) == (b"empty=", b"")
+    assert telemetry(b"", {"none": None}) == (b"none", b"")
+    assert telemetry(b"", {"\u00e9&=": "+/%"}) == (b"%C3%A9%26%3D=%2B%2F%25", b"")
+    assert telemetry(b"", {"$.mid": "7"}) == (b"%24.mid=7", b"")
+    assert telemetry([1]) == (b"$.ct=application%2Fjson&$.ce=utf-8", b"[1]")
+    assert telemetry([1], {"$.ct": "a/b"}) == (b"%24.ct=a%2Fb", b"[1]")
+
+
+def test_what_the_hub_will_never_take_is_refused_here():
+    with Folder() as root, Peer(CONNACK) as peer:
+        opened = session(root, peer)
+        raises("message", opened.send, b"", None, 2)
+        raises("message", opened.send, bytes(262145), None, 0)
+        raises("message", opened.send, bytes(262140), {"name": "value"}, 0)
+        assert sent(peer) == b"" and not opened.stream.out
+        opened.send(b"small", None, 0)  # and the session goes on
         opened.close()
 
 
@@ -200,7 +282,7 @@ def test_packet_ids_stay_within_two_bytes():
 def test_keepalive_and_a_dead_link():
     with Folder() as root, Peer(CONNACK) as peer, Clock() as clock:
         opened = session(root, peer)
-        opened._stream.heard = 0
+        opened.stream.heard = 0
         waits = []
 
         def wait(ms):
@@ -209,10 +291,41 @@ def test_keepalive_and_a_dead_link():
 
         opened.mqtt.wait = wait
         e = raises("timeout", opened.poll, 1000000)
-        # A ping every half of 120 s; three without an answer are 1.5 times the keepalive, as the server counts.
-        assert waits == [60000] * 4 and e.step == "hub.poll" and clock.now == 240000
-        opened._stream.flush()
-        assert sent(peer) == PINGREQ * 3
+        # A ping every half of 120 s, and the next one is due while the last has no answer: sooner than the 1.5 times
+        # 120 s after which the Hub would end it.
+        assert waits == [60000] * 2 and e.step == "hub.poll" and clock.now == 120000
+        opened.stream.flush()
+        assert sent(peer) == PINGREQ
+        opened.close()
+
+
+def test_a_link_that_answers_lives_and_telemetry_without_acknowledgement_is_no_answer():
+    with Folder() as root, Peer(CONNACK) as peer, Clock() as clock:
+        opened = session(root, peer)
+        opened.stream.heard = 0
+
+        def wait(ms):
+            clock.now += ms
+            opened.stream.heard = clock.now
+
+        opened.mqtt.wait = wait
+        opened.poll(1000000)
+        clock.now += 500000  # the application was busy: that is not the link's fault
+        opened.poll(1)
+
+        def silence(ms):
+            clock.now += ms
+
+        opened.mqtt.wait = silence
+        before = clock.now
+        try:
+            while clock.now - before < 500000:
+                opened.send(b"raw", None, 0)
+                opened.poll(10000)
+        except hub.AzureError as e:
+            assert e.code == "timeout" and clock.now - before <= 180000
+        else:
+            raise AssertionError("not found dead")
         opened.close()
 
 

@@ -219,7 +219,7 @@ def test_refusals_lead_to_dps_with_the_hub_s_own_words():
             if code == 400037:
                 world.hear(202, {})
             world.hear(status, {"errorCode": code, "message": "no", "trackingId": "t", "info": {}})
-            assert world.ways == [True] and "error hub.renew %d no" % code in world.lines, world.lines
+            assert world.ways == [True] and "error hub.renew %d tracking t no" % code in world.lines, world.lines
 
 
 def test_answers_that_make_no_sense():

@@ -115,6 +115,9 @@ class MQTTClient:
     def set_callback(self, f: Callable[[bytes, bytes], None]) -> None:
         self.cb = f
 
+    def set_last_will(self, topic: str, msg: bytes, retain: bool = False, qos: int = 0) -> None:
+        self._paho.will_set(topic, msg, qos, retain)
+
     def _check(self, code: int) -> None:
         if self._adapter.failure:
             failure, self._adapter.failure = self._adapter.failure, None
