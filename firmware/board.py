@@ -78,9 +78,9 @@ def start_network(timeout=30):
 
 
 def failed(error):
-    """Show where the application failed and wait as after a lost connection."""
+    """Show where the application failed, and wait as after a lost connection. Its text may be too long for another."""
     sys.print_exception(error)
-    error = AzureError("app", "app", "%s %s" % (type(error).__name__, error))
+    error = AzureError(type(error).__name__, "app")
     error.retriable = True
     log("error", str(error))
     wait_after(error)

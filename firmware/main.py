@@ -11,7 +11,12 @@ from aziot.device import Device  # noqa: E402
 from aziot.errors import AzureError  # noqa: E402
 
 
-def live(device):
+device = None
+
+
+def live():
+    global device
+    device = device or Device.load("/", board.log)
     board.start_network()
     session = device.connect()  # by the identity on flash, or through DPS
     try:
@@ -22,16 +27,21 @@ def live(device):
         session.close()
 
 
-board.start()
-device = None
-while True:
+def live_on():
     try:
-        device = device or Device.load("/", board.log)
-        live(device)
+        live()
     except AzureError as e:
         board.log("error", str(e))
         board.wait_after(e)
     except MemoryError:
-        board.restart()
-    except Exception as e:  # noqa: BLE001 the application's: say where, and start it anew
+        raise
+    except Exception as e:  # noqa: BLE001 the application's own
         board.failed(e)
+
+
+board.start()
+while True:
+    try:
+        live_on()
+    except MemoryError:
+        board.restart()

@@ -14,7 +14,7 @@ class Cloud:
     """What one Session's application wants to hear; it outlives the connection."""
 
     message = desired = None  # handlers
-    document = version = None  # of the desired properties, as the application knows them
+    version = None  # of the desired properties that the application knows; None: it shall hear of all
     rid = ""  # of the last question
     busy = False
     stale = False  # desired properties may have changed unheard
@@ -24,6 +24,7 @@ class Cloud:
         self.filters = []  # of topics; "+" stands for the device id
         self.methods = {}
         self.queue = []
+        self.document = {}  # those properties
 
     def resume(self):
         # A new connection. What was not handled on the one before comes again, or nobody waits for it any more.
@@ -132,7 +133,7 @@ class Cloud:
         self.stale = False
         version = document.pop("$version")
         first = self.version is None
-        patch = _difference(self.document or {}, document)
+        patch = _difference(self.document, document, first)
         self.document, self.version = document, version
         if patch or first:
             self._call(self.desired, patch, version)
@@ -170,16 +171,16 @@ def _merge(document, patch):
             document[name] = value
 
 
-def _difference(old, new):
-    # The patch that makes new of old.
+def _difference(old, new, whole):
+    # The patch that makes new of old, or of whatever there is.
     patch = {name: None for name in old if name not in new}
     for name, value in new.items():
         before = old.get(name)
         if isinstance(value, dict) and isinstance(before, dict):
-            value = _difference(before, value)
-            if value:
+            value = _difference(before, value, whole)
+            if value or whole:
                 patch[name] = value
-        elif value != before:
+        elif whole or value != before:
             patch[name] = value
     return patch
 

@@ -94,7 +94,7 @@ class Session:
         if qos:
             self._alive()
         self.sent += 1
-        self.device.identity.log("hub.sent", "message %d%s" % (self.sent, " acknowledged" if qos else ""))
+        self.device.identity.log("hub.sent", "message %d" % self.sent)
 
     def _alive(self):
         self._ping = due(_KEEPALIVE * 500)
@@ -147,12 +147,13 @@ class Session:
         self.cloud.want("$iothub/methods/POST/#")
 
     def on_desired(self, handler):
-        """handler(patch, version) gets the desired properties: at once all there are, then every change in its order,
-        also what changed while there was no connection. patch: dict, None for what was deleted; version: int.
+        """handler(patch, version) gets the desired properties: at once all there are (and None for what has gone since
+        the last call), then every change in its order, also what changed while there was no connection.
+        patch: dict, None for what was deleted; version: int.
         """
         cloud = self._hear()
         cloud.desired = handler
-        cloud.document = cloud.version = None
+        cloud.version = None
         cloud.stale = True
         cloud.want("$iothub/twin/PATCH/properties/desired/#")
         cloud.refresh()

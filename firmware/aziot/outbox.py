@@ -8,7 +8,7 @@ def add(device, message):
     if len(device.outbox) > device.identity.outbox:
         del device.outbox[0]
         device.dropped += 1
-        device.identity.log("outbox", "full: %d lost" % device.dropped)
+        device.identity.log("outbox", "%d lost" % device.dropped)
 
 
 def flush(device):

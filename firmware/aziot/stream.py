@@ -98,6 +98,7 @@ class Stream:
 
     def listen(self, ms):
         """Until a first byte comes, for ms at most, read() may return None. What was written goes out first."""
+        self.write(b"")  # AzureError if it is closed
         self.flush()
         self.link.until(ms, errno.EAGAIN)
 

@@ -349,17 +349,20 @@ def test_after_a_reconnect_all_is_subscribed_again_and_no_change_is_missed():
         assert seen[1:] == [({"a": 3, "gone": None}, 4)] and b"methods/res" not in at.sent()
         at.poll()
         assert len(seen) == 2
-        # The application starts anew: it hears of all there is.
-        at.answer(200, {"desired": {"a": 3, "$version": 4}})
+        # The application starts anew: it hears of all there is, and of what has gone since it knew of it.
+        at.answer(200, {"desired": {"b": {"c": 1, "d": {}}, "$version": 5}})
         at.session.on_desired(lambda *change: seen.append(change))
-        assert seen[2:] == [({"a": 3}, 4)]
+        assert seen[2:] == [({"a": None, "b": {"c": 1, "d": {}}}, 5)]
+        at.answer(200, {"desired": {"b": {"d": {}}, "$version": 6}})
+        at.session.on_desired(lambda *change: seen.append(change))
+        assert seen[3:] == [({"b": {"c": None, "d": {}}}, 6)]
         # A twin that was made anew counts from one again.
         at.session.close()
         at.peer.says = CONNACK + b"".join([bytes([0x90, 3, 0, i, 1]) for i in (1, 2, 3, 4)])
         at.session.open(at.session.record)
         at.answer(200, {"desired": {"$version": 1}})
         at.poll()
-        assert seen[3:] == [({"a": None}, 1)]
+        assert seen[4:] == [({"b": None}, 1)]
         at.sent()
         at.session.close()
         assert at.sent() == DISCONNECT

@@ -27,6 +27,17 @@ def reset():
     _process.leave(HARD_RESET)
 
 
+def deepsleep(time_ms):
+    # The program and its heap end, the clock goes on.
+    from utime import sleep_ms
+
+    import _process
+
+    _process.starve_in(0)
+    sleep_ms(time_ms)
+    _process.leave(DEEPSLEEP_RESET)
+
+
 def reset_cause():
     return _chip.memory[8]
 
