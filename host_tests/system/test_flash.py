@@ -14,69 +14,23 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from bench import KEY, NO_TIME, PASSWORD, PLAN, READY, REFUSED, STARTS, Bench, working
 
-from espdps import devices, flash, repl, roots
+from espdps import devices, flash, repl
 from espdps.console import Event
 from espdps.errors import ToolError
 from espdps.monitor import monitor, open_port
 from espdps.paths import ROOT
-from espdps.virtual_board import VirtualBoard
-
-KEY = base64.b64encode(bytes(range(64))).decode()
-PASSWORD = "correct horse battery"
-PLAN = devices.Plan(
-    registration_id="dev-1", id_scope="0ne00ABCDEF", board="ESP32_GENERIC", device_key=KEY, roots=roots.azure_roots(),
-    wifi_ssid="Greenhouse", wifi_password=PASSWORD,
-)  # fmt: skip
-READY = "print('[   0.100] hub.ready    dev-1 on a hub')\n"
-NO_TIME = "print('[   0.100] error        clock ntp no answer')\nprint('[   0.100] wait         2 s')\n"
-REFUSED = "print('[   0.100] error        dps.register 401000 tracking x no')\nprint('[   0.100] wait         2 s')\n"
-STARTS = "from aziot import one\nprint('[   0.001] start        %s' % one.NAME)\n"
-
-
-@dataclass
-class Bench:
-    """A blank virtual board, a stand-in firmware, a device; `said` is all that flashing told."""
-
-    board: VirtualBoard
-    firmware: Path
-    device: devices.Device
-    said: list[tuple[str, str]] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
-
-    def flash(self, **settings: object) -> flash.Flashed:
-        self.said.clear()
-        self.events.clear()
-        return flash.flash(
-            self.device, self.board.port, firmware=self.firmware,
-            tell=lambda step, text: self.said.append((step, text)), on_event=self.events.append, **settings,  # type: ignore[arg-type]
-        )  # fmt: skip
-
-    def main(self, text: str) -> None:
-        (self.firmware / "main.py").write_text(text)
-
-    def mpremote(self, *words: str) -> str:
-        """What mpremote itself says, as the judge of what is on the board; without a soft reset, as it is."""
-        command = [sys.executable, "-m", "mpremote", "connect", self.board.port, "resume", *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
 @pytest.fixture
 def bench(tmp_path: Path, micropython32: Path) -> Iterator[Bench]:
-    firmware = tmp_path / "firmware"
-    (firmware / "aziot").mkdir(parents=True)
-    (firmware / "aziot" / "__init__.py").write_text("")
-    (firmware / "aziot" / "one.py").write_text("# a comment\nNAME = 'one'\n")
-    for name in ("app.py", "board.py"):
-        (firmware / name).write_text(f"# {name}\n")
-    (firmware / "main.py").write_text(STARTS + READY)
-    device = devices.load(devices.create(PLAN, tmp_path / "devices"))
-    with VirtualBoard(tmp_path / "board", micropython32, flash_size=256 * 1024) as board:
-        yield Bench(board, firmware, device)
+    with working(tmp_path, micropython32) as bench:
+        yield bench
 
 
 def test_a_blank_board_gets_everything_with_secrets_last(bench: Bench) -> None:

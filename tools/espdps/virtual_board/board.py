@@ -45,8 +45,7 @@ class VirtualBoard:
         hosts: ``"name:port"`` -> (address, port): what resolves beside localhost and ``*.localhost``.
         modules: folder of the modules that count as frozen.
         flash_size: bytes, a multiple of 4096; holds for a new ``flash.img`` only.
-        environment: more settings of the stand-ins (``BOARD_WIFI`` …, see ``_chip.py`` there), and
-            ``BOARD_READ_ONLY`` for a filesystem that takes nothing.
+        environment: more settings of the stand-ins (``BOARD_WIFI`` …, see ``_chip.py`` there).
 
     Raises ValueError for a setting that cannot be, BoardError (from ``start``) when the interpreter does not come up.
     """

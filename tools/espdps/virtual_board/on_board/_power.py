@@ -27,7 +27,7 @@ def _mount(path):
     vfs.umount("/")
     if blank:
         vfs.VfsLfs2.mkfs(flash)
-    vfs.mount(vfs.VfsLfs2(flash), "/", readonly=bool(getenv("BOARD_READ_ONLY")))
+    vfs.mount(vfs.VfsLfs2(flash), "/")
     if blank:
         with open("boot.py", "w") as boot:
             boot.write("# This file is executed on every boot\n")
@@ -40,6 +40,8 @@ def on():
     directory = getenv("BOARD_DIR")
     _chip.memory = _lasting_memory(directory + "/chip.mem")
     _mount(directory + "/flash.img")
+    if _chip.memory[8] in b"\x02\x03":  # reset or watchdog: what a chip's boot loader says first
+        sys.stdout.write("rst:0xc (SW_CPU_RESET)\n")
     main = __import__("__main__").__dict__
     main.clear()
     main["__name__"] = "__main__"
