@@ -33,7 +33,8 @@ SECRETS
 
 \b
 EXIT CODES
-  0  done     1  failed     2  wrong use     3  refused by the service     130  Ctrl-C
+  0  done     1  failed     2  wrong use     3  refused by the service
+  130  Ctrl-C, but 0 from `sim`, `board` and `monitor`, which run until then
 """
 
 app = typer.Typer(

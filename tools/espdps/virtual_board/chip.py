@@ -205,3 +205,15 @@ def make_flash(path: Path, size: int) -> None:
     if not path.exists():
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(b"\xff" * size)
+
+
+def make_unit(path: Path) -> str:
+    """The unique id of the unit in this folder, hex; drawn when it is new, the same ever after, also in another place.
+
+    Six bytes as of a network interface, locally administered.
+    """
+    if not path.exists():
+        work = path.with_suffix(".new")
+        work.write_text("02" + os.urandom(5).hex() + "\n")
+        work.rename(path)
+    return path.read_text().strip()

@@ -27,7 +27,7 @@ def _mount(path):
     vfs.umount("/")
     if blank:
         vfs.VfsLfs2.mkfs(flash)
-    vfs.mount(vfs.VfsLfs2(flash), "/")
+    vfs.mount(vfs.VfsLfs2(flash), "/", readonly=bool(getenv("BOARD_READ_ONLY")))
     if blank:
         with open("boot.py", "w") as boot:
             boot.write("# This file is executed on every boot\n")
