@@ -76,6 +76,7 @@ def test_a_filesystem_that_fills_up_meanwhile(bench: Bench, monkeypatch: pytest.
     with pytest.raises(ToolError, match="filesystem is full; /app.py did not fit"):
         bench.flash()
     (bench.firmware / "app.py").write_text("#")
+    bench.board.power_cycle()  # which frees what the half-written file had
     bench.mpremote(
         "exec",
         "import os\nos.remove('/identity.a')\nos.remove('/app.py')\nn = 0\ntry:\n while True:\n  n += 1\n  with open('/%d' % n, 'wb') as f: f.write(bytes(4000))\nexcept OSError: pass",

@@ -182,6 +182,8 @@ class _Run:
                     self._flash(board, about, device, outcome)
                 else:
                     board.restart()
+                    if self._ended.is_set():
+                        raise _Ended
         except ToolError as error:
             outcome.state, outcome.note, outcome.hint = FAILED, error.message, error.hint
         except _Ended:
