@@ -236,6 +236,17 @@ def test_monitor_explains_and_leaves_the_program_running(bench: Bench) -> None:
     assert events == [], "the program still runs: no prompt, no traceback"
 
 
+def test_monitor_for_a_script_says_the_time(bench: Bench) -> None:
+    bench.flash(follow=None)
+    begun = time.time()
+    words = command(bench, "monitor", "--reset", "--seconds", "2", "--json", "--timestamps")
+    done = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=True)
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert "hub.ready" in [event["step"] for event in events]
+    times = [event["time"] for event in events]
+    assert times == sorted(times) and begun <= times[0] and times[-1] <= time.time()
+
+
 def test_monitor_says_when_no_program_runs(bench: Bench) -> None:
     bench.main("print('over')\n")
     bench.flash(follow=None)

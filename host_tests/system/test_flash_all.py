@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -176,6 +177,16 @@ def test_two_boards_with_one_chip_id_are_both_refused(shop: Shop) -> None:
     assert got(report) == [("", FAILED), ("", FAILED), ("a", FLASHED)]
     assert "at another port as well" in report.outcomes[0].note and "--port" in report.outcomes[0].hint
     assert list(bindings.read(shop.devices)) == ["a"]
+
+
+def test_two_runs_at_once_share_a_plan(shop: Shop) -> None:
+    shop.make("a", "b", "c", "d")
+    shop.write("a", "b", "c", "d")
+    ports = [shop.board(name).port for name in "1234"]
+    with ThreadPoolExecutor(2) as pool:
+        reports = list(pool.map(lambda half: shop.run(*half), (ports[:2], ports[2:])))
+    assert all(report.ok for report in reports)
+    assert sorted(got(reports[0]) + got(reports[1])) == [(name, FLASHED) for name in "abcd"]
 
 
 def test_one_port_twice_is_one_board(shop: Shop) -> None:

@@ -9,14 +9,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from bench import STARTS, Bench, working
+from bench import PLAN, STARTS, Bench, working
 
-from espdps import bindings, flash, repl
+from espdps import bindings, devices, flash, repl
 from espdps.errors import ToolError
-from espdps.monitor import open_port
+from espdps.monitor import Listener, open_port
 from espdps.repl import About
 
 
@@ -95,6 +96,16 @@ def test_a_filesystem_that_takes_nothing(bench: Bench) -> None:
     with pytest.raises(ToolError, match="^the board's filesystem is read-only$") as caught:
         bench.flash()
     assert "boot.py" in caught.value.hint
+
+
+def test_a_refused_board_runs_on(bench: Bench, tmp_path: Path) -> None:
+    bench.flash(follow=None)
+    bench.device = devices.load(devices.create(replace(PLAN, registration_id="dev-2"), tmp_path / "devices"))
+    with pytest.raises(ToolError, match="already carries dev-1"):
+        bench.flash()
+    with contextlib.closing(open_port(bench.board.port)) as port:
+        assert "hub.ready" in [event.step for event in Listener(port).events(30) if event]
+    assert "dev-1" in bench.mpremote("fs", "cat", ":/device.json")
 
 
 def test_a_port_in_use_is_said_so(bench: Bench) -> None:

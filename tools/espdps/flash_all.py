@@ -242,14 +242,20 @@ class _Run:
                 continue
             try:
                 device = self._load(row)
-                if not flash.fits(about, device):
-                    continue
-                self._rows.remove(row)
-                bindings.bind(self._folder, about.chip_id, device.registration_id)
-                return device
             except ToolError as error:
-                self._rows = [other for other in self._rows if other is not row]
+                self._rows.remove(row)
                 self.report.problems.append(Problem(row.line, error.message))
+                continue
+            if not flash.fits(about, device):
+                continue
+            self._rows.remove(row)
+            try:
+                bindings.bind(self._folder, about.chip_id, device.registration_id)
+            except ToolError:
+                if device.registration_id not in bindings.read(self._folder):
+                    raise
+                continue  # another run has taken it meanwhile
+            return device
         outcome.note = "the plan has no device left for it"
         return None
 

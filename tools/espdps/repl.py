@@ -179,7 +179,8 @@ class Board(SerialTransport):
 
 @contextlib.contextmanager
 def opened(port: str, open_board: Callable[..., Board] = Board) -> Iterator[Board]:
-    """The board at `port`, held alone. Whatever fails inside becomes a ToolError."""
+    """The board at `port`, held alone. Whatever fails inside becomes a ToolError; after one of ours its program is
+    started anew, since the board itself is well."""
     try:
         board = open_board(port, SPEED, timeout=REPL_SECONDS)
     except TransportError:
@@ -190,7 +191,12 @@ def opened(port: str, open_board: Callable[..., Board] = Board) -> Iterator[Boar
     try:
         board.serial.write_timeout = REPL_SECONDS
         board.enter()
-        yield board
+        try:
+            yield board
+        except ToolError:
+            if board.in_raw_repl:
+                board.restart()
+            raise
     except TransportExecError as error:
         last = (error.error_output.strip().splitlines() or ["no reason given"])[-1]
         if found := re.match(r"OSError: (?:\[Errno )?(\d+)", last):

@@ -43,7 +43,6 @@ def erase(
         if not yes:
             output.err.print(f"The board on {port} carries {name}. Its private key and its identity will be gone.")
             if not typer.confirm("Erase them?", err=True):
-                board.restart()
                 raise ToolError("nothing was erased")
         removed = identity.erase(board, devices_folder)
     if as_json:
