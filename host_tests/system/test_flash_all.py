@@ -189,6 +189,23 @@ def test_two_runs_at_once_share_a_plan(shop: Shop) -> None:
     assert sorted(got(reports[0]) + got(reports[1])) == [(name, FLASHED) for name in "abcd"]
 
 
+def test_a_device_that_another_run_takes_meanwhile(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.make("a", "b")
+    shop.write("a", "b")
+    read = bindings.read
+
+    def late(folder: Path) -> dict[str, bindings.Binding]:
+        before = read(folder)
+        if not before:
+            monkeypatch.setattr(bindings, "read", read)
+            bindings.bind(folder, "02ffffffffff", "a")
+        return before
+
+    monkeypatch.setattr(bindings, "read", late)
+    report = shop.run(shop.board("1").port)
+    assert got(report) == [("b", FLASHED)] and report.ok
+
+
 def test_one_port_twice_is_one_board(shop: Shop) -> None:
     shop.make("a")
     shop.write("a")

@@ -273,6 +273,8 @@ def test_verify_copies_nothing_and_says_what_differs(bench: Bench) -> None:
 
 
 def test_app_only_copies_the_application_and_nothing_else(bench: Bench) -> None:
+    flash.flash(bench.device, bench.board.port, firmware=bench.firmware, app_only=True, follow=None)
+    assert bindings.read(bench.device.folder.parent) == {}, "bound by its identity only"
     bench.flash()
     (bench.firmware / "app.py").write_text("import sensor\n")
     (bench.firmware / "sensor.py").write_text("# new\n")

@@ -61,7 +61,7 @@ def test_each_command_has_help_with_an_example(command: str) -> None:
 @pytest.mark.parametrize("command", ["flash", "monitor", "erase", "backup", "restore"])
 def test_help_fits_a_terminal(command: str) -> None:
     lines = esp_dps(command, "--help", COLUMNS="80").stdout.splitlines()
-    assert 10 < len(lines) and max(map(len, lines)) <= 80
+    assert len(lines) > 10 and max(map(len, lines)) <= 80
 
 
 def test_new_says_in_one_line_what_it_made(tmp_path: Path, group_key: Path) -> None:

@@ -160,6 +160,13 @@ def test_a_record_that_the_firmware_does_not_take_is_not_saved(board: Issued) ->
         save(board)
     for path in board._slots.iterdir():
         path.unlink()
+    board.issue("hub-1")
+    store.refuse(store.load(board._root)[0])
+    board.send()
+    with pytest.raises(ToolError, match="no issued identity"):
+        save(board)
+    for path in board._slots.iterdir():
+        path.unlink()
     board.issue(key=ec.generate_private_key(ec.SECP256R1()).public_key())
     with pytest.raises(ToolError, match="not for the board's private key"):
         save(board)
