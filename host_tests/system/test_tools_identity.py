@@ -115,7 +115,7 @@ def test_never_onto_another_device(board: Issued, tmp_path: Path) -> None:
     other = devices.create(replace(PLAN, registration_id="dev-2"), tmp_path / "devices")
     board.bench.device = devices.load(other)
     board.bench.flash(follow=None, rebind=True)
-    with pytest.raises(ToolError, match="registration_id dev-2, and .* is for dev-1"):
+    with pytest.raises(ToolError, match="registration_id is dev-2, and .* is for dev-1"):
         restore(board)
     again = devices.create(PLAN, tmp_path / "devices", force=True)
     board.bench.device = devices.load(again)

@@ -122,7 +122,7 @@ def restore(board: Board, file: Path, *, force: bool = False) -> Slot:
     for name in OWNER:
         if here[name] != whose[name]:
             raise ToolError(
-                f"the board is {name} {here[name]}, and {file} is for {whose[name]}",
+                f"the board's {name} is {here[name]}, and {file} is for {whose[name]}",
                 "an identity goes back onto its own device only",
             )
     _check_key(board, slots)
