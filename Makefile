@@ -1,6 +1,6 @@
 # Everything starts here: `make` lists what there is. Needs Python 3.10 or newer and make, nothing else set up before.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test sweep lint clean
+.PHONY: help setup demo test sweep bench lint clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -23,6 +23,9 @@ test: setup  ## every test, on CPython and on real MicroPython, 64 and 32 bit
 
 sweep: setup  ## every power cut and every fault (minutes)
 	@ESP_DPS_SWEEP=1 $(PY) -m pytest -n 2 -m sweep host_tests/system
+
+bench: $(PACKAGES)  ## measure, into bench/results.json (minutes)
+	@$(VENV)/bin/esp-dps bench
 
 lint: $(PACKAGES)  ## check style and types
 	@$(PY) -m ruff check .

@@ -14,69 +14,23 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from bench import KEY, NO_TIME, PASSWORD, PLAN, READY, REFUSED, STARTS, Bench, working
 
-from espdps import devices, flash, roots
+from espdps import devices, flash, repl
 from espdps.console import Event
 from espdps.errors import ToolError
-from espdps.monitor import monitor
+from espdps.monitor import monitor, open_port
 from espdps.paths import ROOT
-from espdps.virtual_board import VirtualBoard
-
-KEY = base64.b64encode(bytes(range(64))).decode()
-PASSWORD = "correct horse battery"
-PLAN = devices.Plan(
-    registration_id="dev-1", id_scope="0ne00ABCDEF", board="ESP32_GENERIC", device_key=KEY, roots=roots.azure_roots(),
-    wifi_ssid="Greenhouse", wifi_password=PASSWORD,
-)  # fmt: skip
-READY = "print('[   0.100] hub.ready    dev-1 on a hub')\n"
-NO_TIME = "print('[   0.100] error        clock ntp no answer')\nprint('[   0.100] wait         2 s')\n"
-REFUSED = "print('[   0.100] error        dps.register 401000 tracking x no')\nprint('[   0.100] wait         2 s')\n"
-STARTS = "from aziot import one\nprint('[   0.001] start        %s' % one.NAME)\n"
-
-
-@dataclass
-class Bench:
-    """A blank virtual board, a stand-in firmware, a device; `said` is all that flashing told."""
-
-    board: VirtualBoard
-    firmware: Path
-    device: devices.Device
-    said: list[tuple[str, str]] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
-
-    def flash(self, **settings: object) -> flash.Flashed:
-        self.said.clear()
-        self.events.clear()
-        return flash.flash(
-            self.device, self.board.port, firmware=self.firmware,
-            tell=lambda step, text: self.said.append((step, text)), on_event=self.events.append, **settings,  # type: ignore[arg-type]
-        )  # fmt: skip
-
-    def main(self, text: str) -> None:
-        (self.firmware / "main.py").write_text(text)
-
-    def mpremote(self, *words: str) -> str:
-        """What mpremote itself says, as the judge of what is on the board; without a soft reset, as it is."""
-        command = [sys.executable, "-m", "mpremote", "connect", self.board.port, "resume", *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
 @pytest.fixture
 def bench(tmp_path: Path, micropython32: Path) -> Iterator[Bench]:
-    firmware = tmp_path / "firmware"
-    (firmware / "aziot").mkdir(parents=True)
-    (firmware / "aziot" / "__init__.py").write_text("")
-    (firmware / "aziot" / "one.py").write_text("# a comment\nNAME = 'one'\n")
-    for name in ("app.py", "board.py"):
-        (firmware / name).write_text(f"# {name}\n")
-    (firmware / "main.py").write_text(STARTS + READY)
-    device = devices.load(devices.create(PLAN, tmp_path / "devices"))
-    with VirtualBoard(tmp_path / "board", micropython32, flash_size=256 * 1024) as board:
-        yield Bench(board, firmware, device)
+    with working(tmp_path, micropython32) as bench:
+        yield bench
 
 
 def test_a_blank_board_gets_everything_with_secrets_last(bench: Bench) -> None:
@@ -139,13 +93,6 @@ def test_the_firmware_finds_its_slots_made_and_never_made_again(bench: Bench) ->
     assert "slots" not in [step for step, _ in bench.said]
 
 
-def test_no_room_for_the_slots_is_said_so(bench: Bench) -> None:
-    bench.mpremote("exec", "with open('/data', 'wb') as f:\n for _ in range(115): f.write(bytes(2000))")
-    with pytest.raises(ToolError, match="filesystem is full; /identity.a and /identity.b did not fit"):
-        bench.flash()
-    assert "secrets.json" not in bench.mpremote("fs", "ls", ":/")
-
-
 def test_an_issued_identity_stays_with_its_owner_only(bench: Bench, tmp_path: Path) -> None:
     bench.flash()
     store = "for n in ('/identity.a', '/identity.b'): open(n, 'w').close()"
@@ -154,7 +101,9 @@ def test_an_issued_identity_stays_with_its_owner_only(bench: Bench, tmp_path: Pa
     assert bench.flash().removed == []
     assert "identity.a" in bench.mpremote("fs", "ls", ":/")
     bench.device = devices.load(devices.create(replace(PLAN, registration_id="dev-2"), tmp_path / "devices"))
-    assert bench.flash().removed == ["/identity.a", "/identity.b"]
+    with pytest.raises(ToolError, match="already carries dev-1"):
+        bench.flash()
+    assert bench.flash(rebind=True).removed == ["/identity.a", "/identity.b"]
     bench.mpremote("exec", store)
     bench.device = devices.load(
         devices.create(replace(PLAN, registration_id="dev-2"), tmp_path / "devices", force=True)
@@ -166,7 +115,7 @@ def test_without_private_keys_the_owner_is_known_by_name(bench: Bench, tmp_path:
     for name, removed in (("dev-3", []), ("dev-4", ["/identity.a"])):
         plan = replace(PLAN, registration_id=name, key_kind=None)
         bench.device = devices.load(devices.create(plan, tmp_path / "devices"))
-        assert bench.flash().removed == removed
+        assert bench.flash(rebind=True).removed == removed
         bench.mpremote("exec", "open('/identity.a', 'w').close()")
 
 
@@ -211,14 +160,6 @@ def test_a_program_that_ends_or_stays_silent_is_said_so(bench: Bench) -> None:
         bench.flash(follow=1)
 
 
-def test_a_full_filesystem_is_said_so(bench: Bench) -> None:
-    (bench.firmware / "app.py").write_text("#" * 300_000)
-    with pytest.raises(ToolError, match="filesystem is full; /app.py did not fit") as caught:
-        bench.flash()
-    assert "mpremote fs rm" in caught.value.hint
-    assert "secrets.json" not in bench.mpremote("fs", "ls", ":/")
-
-
 def test_firmware_that_does_not_compile_is_named(bench: Bench) -> None:
     (bench.firmware / "aziot" / "one.py").write_text("x = = 1\n")
     with pytest.raises(ToolError, match=r"one.py does not compile: SyntaxError") as caught:
@@ -228,59 +169,15 @@ def test_firmware_that_does_not_compile_is_named(bench: Bench) -> None:
         flash.compile_library(bench.firmware / "aziot", ())
 
 
-@pytest.mark.parametrize(
-    ("about", "says"),
-    [
-        ("circuitpython 9.2 6 Espressif x", "runs circuitpython, not micropython"),
-        ("micropython 1.22 6 esp32 ESP32", "MicroPython 1.22, which is too old"),
-        ("micropython 1.30 7 esp32 ESP32", "reads .mpy version 7"),
-        ("micropython 1.25 6 esp32 ESP32C3", "has an ESP32C3, and the device was made for ESP32_GENERIC"),
-    ],
-)
-def test_a_board_that_cannot_run_it_is_left_alone(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, about: str, says: str
-) -> None:
-    monkeypatch.setattr(flash, "_ABOUT", f"print({about!r})")
-    with pytest.raises(ToolError, match=says):
-        bench.flash()
-    monkeypatch.undo()
-    assert "lib" not in bench.mpremote("fs", "ls", ":/")
-
-
 def test_a_copy_that_arrives_damaged_is_noticed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = flash.SerialTransport.fs_writefile
+    real = repl.Board.fs_writefile
 
-    def damaged(self: object, name: str, data: bytes) -> None:
+    def damaged(self: repl.Board, name: str, data: bytes, **settings: object) -> None:
         real(self, name, data[:-1] + b"?" if name == "/roots.pem" else data)
 
-    monkeypatch.setattr(flash.SerialTransport, "fs_writefile", damaged)
+    monkeypatch.setattr(repl.Board, "fs_writefile", damaged)
     with pytest.raises(ToolError, match="/roots.pem arrived damaged"):
         bench.flash()
-
-
-def test_a_board_that_is_unplugged_meanwhile(bench: Bench) -> None:
-    def unplug(step: str, text: str) -> None:
-        if text.startswith("/app.py"):
-            bench.board.stop()
-
-    with pytest.raises(ToolError, match="went away|stopped answering"):
-        flash.flash(bench.device, bench.board.port, firmware=bench.firmware, tell=unplug)
-
-
-def test_a_port_in_use_is_said_so(bench: Bench) -> None:
-    with contextlib.closing(flash.open_port(bench.board.port)), pytest.raises(ToolError, match="in use by another"):
-        bench.flash()
-
-
-def test_a_port_without_micropython_is_said_so(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flash, "REPL_SECONDS", 0.2)
-    bench.board.kill()
-    enter = flash.SerialTransport.enter_raw_repl
-    monkeypatch.setattr(flash.SerialTransport, "enter_raw_repl", lambda self: enter(self, timeout_overall=0.5))
-    with pytest.raises(ToolError, match="no MicroPython prompt on"):
-        bench.flash()
-    with pytest.raises(ToolError, match="cannot be used"):
-        flash.flash(bench.device, "/dev/null", firmware=bench.firmware)
 
 
 def command(bench: Bench, *words: str) -> list[str]:
@@ -339,6 +236,17 @@ def test_monitor_explains_and_leaves_the_program_running(bench: Bench) -> None:
     assert events == [], "the program still runs: no prompt, no traceback"
 
 
+def test_monitor_for_a_script_says_the_time(bench: Bench) -> None:
+    bench.flash(follow=None)
+    begun = time.time()
+    words = command(bench, "monitor", "--reset", "--seconds", "2", "--json", "--timestamps")
+    done = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=True)
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert "hub.ready" in [event["step"] for event in events]
+    times = [event["time"] for event in events]
+    assert times == sorted(times) and begun <= times[0] and times[-1] <= time.time()
+
+
 def test_monitor_says_when_no_program_runs(bench: Bench) -> None:
     bench.main("print('over')\n")
     bench.flash(follow=None)
@@ -361,5 +269,5 @@ def test_nothing_is_left_running(bench: Bench) -> None:
     while threading.active_count() > before and time.monotonic() < begun + 5:
         time.sleep(0.05)
     assert threading.active_count() == before
-    with contextlib.closing(flash.open_port(bench.board.port)):
+    with contextlib.closing(open_port(bench.board.port)):
         pass  # the port is free again

@@ -20,7 +20,7 @@ from espdps.paths import ROOT
 
 GROUP_KEY = base64.b64encode(bytes(range(64))).decode()
 PASSWORD = "correct horse battery"
-COMMANDS = ("new", "derive-key", "sas", "flash", "monitor", "sim", "board", "demo")
+COMMANDS = ("new", "derive-key", "sas", "flash", "monitor", "erase", "backup", "restore", "sim", "board", "demo")
 
 
 def esp_dps(*words: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -56,6 +56,12 @@ def test_each_command_has_help_with_an_example(command: str) -> None:
     assert done.returncode == 0
     assert "EXAMPLE" in done.stdout
     assert str(ROOT) not in done.stdout
+
+
+@pytest.mark.parametrize("command", ["flash", "monitor", "erase", "backup", "restore"])
+def test_help_fits_a_terminal(command: str) -> None:
+    lines = esp_dps(command, "--help", COLUMNS="80").stdout.splitlines()
+    assert len(lines) > 10 and max(map(len, lines)) <= 80
 
 
 def test_new_says_in_one_line_what_it_made(tmp_path: Path, group_key: Path) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+from datetime import datetime
 
 import pytest
 from rich.console import Console
 
-from espdps.console import LONGEST_LINE, Event, Fault, Lines, parse, show
+from espdps.console import LONGEST_LINE, Display, Event, Fault, Lines, parse
 from espdps.explain import codes, explain
 
 WORDS = """
@@ -92,9 +93,12 @@ def test_bytes_that_are_no_text_do_not_stop_it() -> None:
     assert Lines().feed(b"\xff\xfe\n") == ["\ufffd\ufffd"]
 
 
-def shown(event: Event) -> str:
+def shown(*events: Event, timestamps: bool = False) -> str:
     out = io.StringIO()
-    show(event, Console(file=out, width=100, highlight=False, markup=False, force_terminal=False))
+    console = Console(file=out, width=100, highlight=False, markup=False, force_terminal=False)
+    display = Display(console, timestamps=timestamps)
+    for event in events:
+        display(event)
     return out.getvalue()
 
 
@@ -104,6 +108,29 @@ def test_an_error_is_shown_with_cause_and_remedy() -> None:
     explanation = explain("401000")
     for part in (explanation.meaning, explanation.causes[0], explanation.remedy[:40]):
         assert part in text
+
+
+def test_an_error_that_comes_again_is_explained_once() -> None:
+    ntp = parse("[   2.500] error        clock ntp no answer")
+    wait, dns = parse("[   2.600] wait         2 s"), parse("[   9.000] error        clock dns pool.ntp.org")
+    text = shown(ntp, wait, ntp, wait, ntp)
+    assert text.count("clock ntp no answer") == 3 and text.count(explain("ntp").meaning) == 1
+    text = shown(ntp, dns, ntp)
+    assert text.count(explain("ntp").meaning) == 2 and text.count(explain("dns").meaning) == 1
+
+
+def test_the_time_of_the_pc_before_each_line() -> None:
+    for line in ("[   2.500] wait         2 s", "a print"):
+        before = datetime.now().replace(microsecond=0)
+        text = shown(parse(line), timestamps=True)
+        assert before <= datetime.strptime(text[:19], "%Y-%m-%d %H:%M:%S") <= datetime.now()
+        assert text[20:] == line + "\n"
+
+
+def test_no_explanation_names_a_port_that_may_be_another() -> None:
+    for code in codes():
+        explanation = explain(code)
+        assert "port 8883" not in " ".join([explanation.meaning, *explanation.causes, explanation.remedy])
 
 
 def test_what_a_board_prints_cannot_steer_the_terminal() -> None:

@@ -104,7 +104,7 @@ def test_sys_exit_and_machine_reset_start_anew(board: VirtualBoard, console: Con
     console.read_until(b"MPY: soft reboot\r\n5\r\n")
     console.read_until(PROMPT)
     console.type(b"import machine; machine.reset()\r")
-    console.read_until(b"reset()\r\n2\r\n")
+    console.read_until(b"reset()\r\nrst:0xc (SW_CPU_RESET)\r\n2\r\n")
 
 
 def test_ctrl_c_ends_a_running_main(board: VirtualBoard, console: Console) -> None:

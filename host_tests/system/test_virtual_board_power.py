@@ -163,7 +163,13 @@ def test_stop_leaves_only_the_folder(tmp_path: Path, micropython32: Path) -> Non
     assert not processes(tmp_path)
     assert set(threading.enumerate()) == before
     assert len(os.listdir("/proc/self/fd")) == open_before
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["chip.mem", "flash.img", "rom.img", "start.sh"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [
+        "chip.id",
+        "chip.mem",
+        "flash.img",
+        "rom.img",
+        "start.sh",
+    ]
     assert (tmp_path / "flash.img").stat().st_mode & 0o777 == 0o600
     with pytest.raises(BoardError, match="not started"):
         board.power_cycle()

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from espdps.commands import boards, credentials, devices, hub, stand_ins
+from espdps.commands import bench, boards, credentials, devices, fleet, hub, identity, stand_ins
 from espdps.commands.output import err
 from espdps.commands.secrets import DEVICE_KEY, GROUP_KEY, WIFI_PASSWORD
 from espdps.errors import FAILED, ToolError
@@ -33,14 +33,16 @@ SECRETS
 
 \b
 EXIT CODES
-  0  done     1  failed     2  wrong use     3  refused by the service     130  Ctrl-C
+  0  done     1  failed     2  wrong use     3  refused by the service
+  130  Ctrl-C, but 0 from `sim`, `board` and `monitor`, which run until then
 """
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
 )  # pretty exceptions print local variables, and some of those are keys
 
-for commands in (devices, boards, stand_ins, credentials):  # in the order in which a person needs them
+# in the order in which a person needs them
+for commands in (devices, fleet, boards, identity, stand_ins, credentials, bench):
     app.add_typer(commands.app)
 app.add_typer(hub.app, name="hub")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console
@@ -89,16 +90,28 @@ def _clean(line: bytes) -> str:
     return _UNPRINTABLE.sub("", line.decode("utf-8", "replace"))
 
 
-def show(event: Event, console: Console) -> None:
-    """Print an event; an error with its meaning, causes and remedy below."""
-    if not event.step:
-        console.print(Text(event.text, style="dim"))
-        return
-    style = "bold red" if event.step == "error" else "cyan"
-    stamp = Text(f"[{event.seconds:8.3f}] ", style="dim")
-    console.print(stamp + Text(f"{event.step:<12} ", style=style) + Text(event.text), soft_wrap=True)
-    if event.fault:
-        show_fault(event.fault, console)
+class Display:
+    """Shows events to a person: an error is explained once, then only its line until there is another one.
+
+    `timestamps` puts the PC's time before each line.
+    """
+
+    def __init__(self, console: Console, *, timestamps: bool = False) -> None:
+        self._console = console
+        self._timestamps = timestamps
+        self._explained: tuple[str, str] | None = None
+
+    def __call__(self, event: Event) -> None:
+        stamp = Text(datetime.now().strftime("%Y-%m-%d %H:%M:%S ") if self._timestamps else "", style="dim")
+        if not event.step:
+            self._console.print(stamp + Text(event.text, style="dim"), soft_wrap=True)
+            return
+        style = "bold red" if event.step == "error" else "cyan"
+        stamp += Text(f"[{event.seconds:8.3f}] ", style="dim")
+        self._console.print(stamp + Text(f"{event.step:<12} ", style=style) + Text(event.text), soft_wrap=True)
+        if event.fault and self._explained != (event.fault.step, event.fault.code):
+            self._explained = (event.fault.step, event.fault.code)
+            show_fault(event.fault, self._console)
 
 
 def show_fault(fault: Fault, console: Console) -> None:

@@ -24,6 +24,7 @@ DPS_API = "2025-07-01-preview"  # the first with a CSR in the registration
 HUB_API = "2021-04-12"
 RENEWAL_API = "2025-08-01-preview"  # the first with which the Hub itself renews an issued certificate
 NTP = ["pool.ntp.org", "time.windows.com"]
+SAME_DEVICE = "for DPS, ids that differ in case only are one device"
 _ID_SCOPE = re.compile(r"[0-9A-Za-z]{5,32}")
 
 
@@ -47,15 +48,20 @@ class Plan:
     spread: int | None = None  # seconds; None leaves the firmware's own
     wifi_ssid: str | None = None
     wifi_password: str = field(default="", repr=False)
+    shred_after_flash: bool = False  # the PC keeps no private value once the board is verified to have it
 
 
 @dataclass(frozen=True)
 class Device:
-    """A device folder that was read: `config` is device.json, `profile` the type of board it was made for."""
+    """A device folder that was read: `config` is device.json, `profile` the type of board it was made for.
+
+    `on_board_only`: its private values were removed from the PC after flashing; the board has the only copy.
+    """
 
     folder: Path
     config: dict[str, Any]
     profile: boards.Profile
+    on_board_only: bool = False
 
     @property
     def registration_id(self) -> str:
@@ -68,23 +74,48 @@ def create(plan: Plan, devices: Path = DEVICES, *, force: bool = False) -> Path:
     The folder appears at once with all its files; with `force` it takes the place of one that is there.
     Raises ToolError.
     """
-    files = _contents(plan)  # before anything is touched: most of what can go wrong goes wrong here
+    boards.load(plan.board)
+    files = contents(plan)  # before anything is touched: most of what can go wrong goes wrong here
     devices.mkdir(mode=0o700, parents=True, exist_ok=True)
     target = devices / plan.registration_id
-    for other in devices.iterdir():
-        if other.name.lower() == plan.registration_id.lower() and not (force and other.name == plan.registration_id):
-            if other == target:
-                raise ToolError(f"{other} is there already", "--force makes it anew, with new keys")
-            raise ToolError(f"{other} is there already", "for DPS, ids that differ in case only are one device")
-    work = Path(tempfile.mkdtemp(prefix=".new-", dir=devices))
+    _check_free(devices, plan.registration_id, force)
+    place(files, target)
+    return target
+
+
+def place(files: dict[str, bytes], target: Path) -> None:
+    """Make the folder `target` with these files, all at once, in the place of what is there. Raises OSError."""
+    work = Path(tempfile.mkdtemp(prefix=".new-", dir=target.parent))
     try:
-        for name, content in files.items():
-            with open(os.open(work / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                file.write(content)
+        write_files(str(work), files)
         _put_in_place(work, target)
     finally:
         shutil.rmtree(work, ignore_errors=True)  # gone already if all went well
-    return target
+
+
+def write_files(folder: str, files: dict[str, bytes]) -> None:
+    """New files in `folder`, for their owner only. Raises OSError."""
+    for name, content in files.items():
+        descriptor = os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            while content:  # a disk that gets full takes a part first
+                content = content[os.write(descriptor, content) :]
+        finally:
+            os.close(descriptor)
+
+
+def unpack(files: dict[str, bytes], registration_id: str, devices: Path = DEVICES) -> Path:
+    """Make the folder of a device from the files of a bundle, where there is none yet, and return it.
+
+    Raises ToolError.
+    """
+    if not files:
+        raise ToolError(f"no device {registration_id!r} in the bundle", "without a name it lists them", WRONG_USE)
+    name = keys.check_registration_id(str(json.loads(files["device.json"])["registration_id"]))
+    devices.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _check_free(devices, name)
+    place(files, devices / name)
+    return devices / name
 
 
 def find(name: str, devices: Path = DEVICES) -> Path:
@@ -97,31 +128,44 @@ def find(name: str, devices: Path = DEVICES) -> Path:
 
 def load(folder: Path, profiles: Path = boards.BOARDS) -> Device:
     """Read a device folder. Raises ToolError that names the file at fault."""
-    config, manifest = _read_json(folder / "device.json"), _read_json(folder / "manifest.json")
+    config, manifest = read_json(folder / "device.json"), read_json(folder / "manifest.json")
     for table, key, name in ((config, "registration_id", "device.json"), (manifest, "board", "manifest.json")):
         if not isinstance(table.get(key), str):
             raise ToolError(f"{folder / name}: {key!r} is missing", "make it anew: esp-dps new … --force")
     for name in ("secrets.json", "roots.pem"):
         if not (folder / name).is_file():
             raise ToolError(f"{folder / name} is missing", "make it anew: esp-dps new … --force")
-    if (folder / "device.csr").is_file():
+    on_board_only = was_shredded(folder, manifest)
+    if (folder / "device.csr").is_file() and not on_board_only:
         if not (folder / "device.key").is_file():
             raise ToolError(f"{folder / 'device.key'} is missing", "make it anew: esp-dps new … --force")
         pair = [(folder / part).read_bytes() for part in ("device.csr", "device.key")]
         keys.check_csr(pair[0], pair[1], config["registration_id"])
-    return Device(folder, config, boards.load(manifest["board"], profiles))
+    return Device(folder, config, boards.load(manifest["board"], profiles), on_board_only)
+
+
+def was_shredded(folder: Path, manifest: dict[str, Any]) -> bool:
+    """Whether the private values of a device made with `shred_after_flash` are gone from its folder."""
+    if manifest.get("shred_after_flash") is not True:
+        return False
+    if any((folder / name).exists() for name in ("device.key", "onboarding.key")):
+        return False
+    return manifest.get("auth") == "x509" or "device_key" not in read_json(folder / "secrets.json")
 
 
 def device_key(folder: Path) -> str:
     """The device key of a folder, base64. Raises ToolError."""
-    key = _read_json(folder / "secrets.json").get("device_key")
+    key = read_json(folder / "secrets.json").get("device_key")
     if not isinstance(key, str):
         raise ToolError(f"{folder / 'secrets.json'}: 'device_key' is missing")
     return key
 
 
-def _contents(plan: Plan) -> dict[str, bytes]:
-    """File name -> content. Raises ToolError for whatever in the plan no device could work with."""
+def contents(plan: Plan) -> dict[str, bytes]:
+    """File name -> content of a new device folder, with new keys; whether there is such a board is not looked at.
+
+    Raises ToolError for whatever in the plan no device could work with.
+    """
     keys.check_registration_id(plan.registration_id)
     secrets: dict[str, str] = {}
     files: dict[str, bytes] = {}
@@ -132,7 +176,6 @@ def _contents(plan: Plan) -> dict[str, bytes]:
         secrets["device_key"] = plan.device_key
     else:
         raise ToolError("no device key and no onboarding certificate", "give one of them", WRONG_USE)
-    boards.load(plan.board)
     if not _ID_SCOPE.fullmatch(plan.id_scope):
         raise ToolError(f"{plan.id_scope!r} is no id scope", "it looks like 0ne00ABCDEF", WRONG_USE)
     if not 0 < plan.port < 65536:
@@ -159,7 +202,7 @@ def _contents(plan: Plan) -> dict[str, bytes]:
     if plan.key_kind is not None:
         key = keys.new_key(plan.key_kind)
         files |= {"device.csr": keys.csr_der(key, plan.registration_id), "device.key": keys.key_der(key)}
-    manifest = {
+    manifest: dict[str, Any] = {
         "registration_id": plan.registration_id,
         "board": plan.board,
         "key_type": plan.key_kind,
@@ -167,7 +210,18 @@ def _contents(plan: Plan) -> dict[str, bytes]:
         "auth": config["auth"],
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
+    if plan.shred_after_flash:
+        manifest["shred_after_flash"] = True
     return files | {"manifest.json": _json(manifest)}
+
+
+def _check_free(devices: Path, registration_id: str, force: bool = False) -> None:
+    """Raises ToolError if there is a device of this name, unless `force`, or of one that differs in case only."""
+    for other in os.listdir(devices):
+        if other.lower() == registration_id.lower() and not (force and other == registration_id):
+            if other == registration_id:
+                raise ToolError(f"{devices / other} is there already", "esp-dps new … --force makes it anew, new keys")
+            raise ToolError(f"{devices / other} is there already", SAME_DEVICE)
 
 
 def _put_in_place(work: Path, target: Path) -> None:
@@ -188,10 +242,13 @@ def _put_in_place(work: Path, target: Path) -> None:
 
 
 def _json(table: dict[str, Any]) -> bytes:
-    return (json.dumps(table, indent=2) + "\n").encode()
+    # A line a name, by hand: json.dumps with an indent takes four times as long, which a fleet would notice.
+    lines = ",\n".join(f'  "{name}": {json.dumps(value)}' for name, value in table.items())
+    return f"{{\n{lines}\n}}\n".encode()
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file. Raises ToolError, which quotes nothing of it."""
     try:
         table = json.loads(path.read_bytes())
     except OSError as error:
@@ -208,7 +265,7 @@ def read_simulator(folder: Path) -> dict[str, Any]:
     path = folder / "sim.json"
     if not path.is_file():
         raise ToolError(f"{path} is missing", f"start the simulator: esp-dps sim --dir {folder}")
-    info = _read_json(path)
+    info = read_json(path)
     missing = {"host", "mqtt_port", "ntp_port", "id_scope", "roots", "groups"} - info.keys()
     if missing:
         raise ToolError(f"{path}: {', '.join(sorted(missing))} missing")

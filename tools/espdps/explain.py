@@ -90,8 +90,8 @@ _TABLE: dict[tuple[str, str], Explanation] = {
     ),
     ("tcp", ""): _own(
         "No TCP connection to the service.",
-        ("port 8883 is blocked by a firewall", "the service or the simulator is not running at that address"),
-        "Try port 8883 of that host from a PC in the same network.",
+        ("a firewall blocks the service's port", "the service or the simulator is not running at that address"),
+        "Try that host from a PC in the same network, at port in device.json, which is 8883 at Azure.",
     ),
     ("tls-root", ""): _own(
         "The server's certificate does not lead to a root that this board trusts, so the board refuses to talk.",

@@ -45,12 +45,17 @@ def new(
     sim: SimFolder = None,
     devices_folder: Devices = DEVICES,
     force: Annotated[bool, typer.Option("--force", help="Replace a device folder, its private key too.")] = False,
+    shred_after_flash: Annotated[
+        bool, typer.Option("--shred-after-flash", help="Private values leave this PC once the board has them.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a device folder: derived key, private key, CSR, settings.
 
     The group's key stays here; the board gets the key derived from it. An individual enrollment has its own key:
-    --device-key-file. For an X.509 enrollment give the client certificate and its key instead.
+    --device-key-file. For an X.509 enrollment give the client certificate and its key instead. With --shred-after-flash
+    `flash` removes private key and device key from this PC as soon as they are verified on the board: then they are
+    there only, and another board needs another folder.
 
     \b
     EXAMPLE
@@ -81,6 +86,7 @@ def new(
         spread=5 if info else None,  # no fleet there, but a person who waits
         wifi_ssid=wifi_ssid,
         wifi_password=secrets.wifi_password(wifi_password_file) if wifi_ssid is not None else "",
+        shred_after_flash=shred_after_flash,
     )
     folder = devices.create(plan, devices_folder, force=force)
     if as_json:

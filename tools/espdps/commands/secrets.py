@@ -35,11 +35,16 @@ def device_key(registration_id: str, group_file: Path | None, device_file: Path 
     if device_file or (not group_file and not info and GROUP_KEY not in os.environ and DEVICE_KEY in os.environ):
         return _read(device_file, DEVICE_KEY, "Device key", "--device-key-file")
     if info and not group_file:
-        for group in info["groups"]:
-            if group.get("attestation") == "symmetricKey":
-                return keys.derive_device_key(group["primary_key"], registration_id)
-        raise ToolError("the simulator has no enrollment group with a symmetric key", "--group-key-file or another one")
+        return keys.derive_device_key(simulators_group_key(info), registration_id)
     return keys.derive_device_key(group_key(group_file), registration_id)
+
+
+def simulators_group_key(info: dict[str, Any]) -> str:
+    """The group key of a running simulator, by its `info`. Raises ToolError if it has none."""
+    for group in info["groups"]:
+        if group.get("attestation") == "symmetricKey":
+            return str(group["primary_key"])
+    raise ToolError("the simulator has no enrollment group with a symmetric key", "--group-key-file or another one")
 
 
 def onboarding(certificate: Path | None, key: Path | None) -> tuple[bytes, bytes] | None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import queue
 import select
@@ -20,7 +19,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from types import FrameType, TracebackType
 
-from espdps.virtual_board.chip import START_DEADLINE, Cause, Chip, Hears, Memory, make_flash
+from espdps.virtual_board.chip import START_DEADLINE, Cause, Chip, Hears, Memory, make_flash, make_unit
 from espdps.virtual_board.rom import build_rom
 
 _STAND_INS = Path(__file__).parents[3] / "host_tests" / "shims" / "micropython"
@@ -35,7 +34,7 @@ class BoardError(Exception):
 
 
 class VirtualBoard:
-    """A board in a folder: ``flash.img`` is its flash, ``port`` leads to its serial port.
+    """A board in a folder: ``flash.img`` is its flash, ``chip.id`` its unique id, ``port`` leads to its serial port.
 
     Args:
         directory: where the board lives; made when missing. Two boards need two folders.
@@ -73,13 +72,12 @@ class VirtualBoard:
         self._link = self.directory / "port"
         self._rom = build_rom(modules)
         make_flash(self._flash, flash_size)
-        # Six bytes as of a network interface, locally administered; the same folder is the same unit.
-        unit = hashlib.sha256(str(self.directory).encode()).hexdigest()[:10]
+        unit = make_unit(self.directory / "chip.id")
         self._environment = {
             **{name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ},
             "BOARD_EPOCH": str(epoch),
             "BOARD_HOSTS": ";".join(f"{name}={address}:{port}" for name, (address, port) in (hosts or {}).items()),
-            "BOARD_ID": "02" + unit,
+            "BOARD_ID": unit,
             "BOARD_NAME": profile_name,
             "BOARD_RADIO": "" if profile_name == "UNIX" else "1",
             **(environment or {}),

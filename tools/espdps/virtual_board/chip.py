@@ -22,6 +22,7 @@ from pathlib import Path
 from espdps.virtual_board.rom import LOADER
 
 BLOCK = 4096
+_STARTS = 3  # of a program, within one Ctrl-C
 START_DEADLINE = 20.0  # seconds; a start takes a few milliseconds, on a crowded machine much longer
 
 # What the bytes of the lasting memory mean, here and in _chip.py: clock (double), then one byte each.
@@ -131,13 +132,18 @@ class Chip:
         The unix build raises KeyboardInterrupt from within the signal handler, wherever the program stands: in the
         middle of an allocation it leaves the heap locked. So wait for a moment in which the process waits itself, as
         a prompt does and soon any program with a pause. One that only computes is interrupted after 0.1 s regardless,
-        and ended if that broke it.
+        and ended if that broke it. To one that crashes and starts over and over it is lost, as on a chip.
         """
         begun = up_since = time.monotonic()
+        before, starts = self._memory.who, 0
         while self._process.poll() is None and time.monotonic() - begun < START_DEADLINE:
             who, waits = self._memory.who, self._state() in ("S", "")
             if who == Hears.NOBODY:
                 up_since = time.monotonic()
+                starts += before != Hears.NOBODY
+                if starts > _STARTS:
+                    return None
+            before = who
             late = time.monotonic() - up_since > 0.1
             if who == Hears.PROGRAM and (waits or late):
                 self._process.send_signal(signal.SIGINT)
@@ -205,3 +211,15 @@ def make_flash(path: Path, size: int) -> None:
     if not path.exists():
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(b"\xff" * size)
+
+
+def make_unit(path: Path) -> str:
+    """The unique id of the unit in this folder, hex; drawn when it is new, the same ever after, also in another place.
+
+    Six bytes as of a network interface, locally administered.
+    """
+    if not path.exists():
+        work = path.with_suffix(".new")
+        work.write_text("02" + os.urandom(5).hex() + "\n")
+        work.rename(path)
+    return path.read_text().strip()

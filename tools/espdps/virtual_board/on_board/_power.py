@@ -40,6 +40,8 @@ def on():
     directory = getenv("BOARD_DIR")
     _chip.memory = _lasting_memory(directory + "/chip.mem")
     _mount(directory + "/flash.img")
+    if _chip.memory[8] in b"\x02\x03":  # reset or watchdog: what a chip's boot loader says first
+        sys.stdout.write("rst:0xc (SW_CPU_RESET)\n")
     main = __import__("__main__").__dict__
     main.clear()
     main["__name__"] = "__main__"
