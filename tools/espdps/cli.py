@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from espdps.commands import boards, credentials, devices, hub, stand_ins
+from espdps.commands import authority, boards, credentials, devices, hub, inspection, stand_ins
 from espdps.commands.output import err
-from espdps.commands.secrets import DEVICE_KEY, GROUP_KEY, WIFI_PASSWORD
+from espdps.commands.secrets import DEVICE_KEY, GROUP_KEY, NEW_PASSPHRASE, PASSPHRASE, WIFI_PASSWORD
 from espdps.errors import FAILED, ToolError
 
 HELP = f"""Azure DPS identity for ESP32 boards on stock MicroPython.
@@ -29,7 +29,8 @@ EXAMPLE
 \b
 SECRETS
   From a file (--group-key-file and so on), else the environment, else a prompt:
-  {GROUP_KEY}, {DEVICE_KEY}, {WIFI_PASSWORD}.
+  {GROUP_KEY}, {DEVICE_KEY}, {WIFI_PASSWORD},
+  {PASSPHRASE}, {NEW_PASSPHRASE}.
 
 \b
 EXIT CODES
@@ -40,7 +41,14 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
 )  # pretty exceptions print local variables, and some of those are keys
 
-for commands in (devices, boards, stand_ins, credentials):  # in the order in which a person needs them
+for commands in (
+    devices,
+    boards,
+    stand_ins,
+    credentials,
+    inspection,
+    authority,
+):  # in the order in which a person needs them
     app.add_typer(commands.app)
 app.add_typer(hub.app, name="hub")
 
