@@ -156,8 +156,15 @@ def _base64(name: str, text: str, ask: Ask, now: datetime) -> list[Item]:
 
 
 def _pfx(name: str, content: bytes, ask: Ask, now: datetime) -> list[Item]:
+    asked = False
+
+    def password(what: str) -> bytes | None:
+        nonlocal asked
+        asked = True
+        return ask(what)
+
     try:
-        opened = pfx.unpack(content, ask, name)
+        opened = pfx.unpack(content, password, name)
     except formats.Locked:
         return [Item(name, "PFX", {"format": "PFX", "encrypted": True})]
     except ToolError as error:
@@ -165,7 +172,7 @@ def _pfx(name: str, content: bytes, ask: Ask, now: datetime) -> list[Item]:
     items = [_certificate(name, certificate, "PFX", now) for certificate in opened.certificates]
     if opened.key is not None:
         public = opened.key.public_key()  # type: ignore[attr-defined]
-        items.insert(0, _key(name, "private key", public, {"format": "PFX", "encrypted": True}))
+        items.insert(0, _key(name, "private key", public, {"format": "PFX", "encrypted": asked}))
     return items or [Item(name, "PFX", {"format": "PFX"}, ["nothing in it"])]
 
 
@@ -260,10 +267,7 @@ def _token(name: str, text: str, now: datetime) -> Item:
         else:
             problems.append("a part that is none of sr, sig, se, skn")
     problems += [f"{key} is missing" for key in ("sr", "sig", "se") if not fields.get(key)]
-    facts: dict[str, Any] = {
-        "resource": unquote(fields.get("sr", "")),
-        "policy": unquote(fields.get("skn", "")) or None,
-    }
+    facts: dict[str, Any] = {"resource": _readable(fields.get("sr")), "policy": _readable(fields.get("skn"))}
     if sig := fields.get("sig"):
         try:
             good = len(base64.b64decode(unquote(sig), validate=True)) == 32
@@ -280,6 +284,12 @@ def _token(name: str, text: str, now: datetime) -> Item:
         else:
             problems.append("se is no Unix time")
     return Item(name, "SAS token", facts, problems)
+
+
+def _readable(value: str | None) -> str | None:
+    """A part of a token that is not secret, unless the token is so broken that its signature is in this part."""
+    text = unquote(value or "")
+    return text if text and "sig=" not in unquote(text).lower() else None
 
 
 def _time(moment: datetime) -> str:

@@ -19,7 +19,8 @@ app = typer.Typer()
 _CA_HELP = """A certificate authority of your own: X.509 enrollments.
 
 It is a folder: root.crt and root.key, intermediate.crt and intermediate.key, devices/ with one pair a device. Upload
-root.crt to DPS; a device presents its own certificate and the intermediate's. Devices are made without root.key.
+root.crt to DPS; a device presents its own certificate and the intermediate's. With an intermediate, root.key can be
+elsewhere while devices are made.
 
 \b
 EXAMPLE
