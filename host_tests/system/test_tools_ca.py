@@ -336,4 +336,4 @@ def test_no_option_takes_a_secret_itself() -> None:
     for words in (("keygen",), ("csr",), ("inspect",), ("ca", "root"), ("ca", "device"), ("pfx", "export")):
         for option in esp_dps(*words, "--help").out.replace(",", " ").split():
             if option.startswith("--") and ("pass" in option or "key" in option):
-                assert option in ("--passphrase-file", "--new-passphrase-file", "--key-file", "--key-type")
+                assert option.endswith("-file") or option == "--key-type"

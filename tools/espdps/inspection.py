@@ -83,7 +83,8 @@ def inspect(sources: Iterable[tuple[str, bytes]], ask: Ask, now: datetime | None
 def _recognise(name: str, content: bytes, ask: Ask, now: datetime) -> list[Item]:
     blocks = formats.pem_blocks(content)
     if blocks:
-        return [item for block in blocks for item in _pem(name, block, ask, now)]
+        items = [item for block in blocks for item in _pem(name, block, ask, now)]
+        return items or [Item(name, "unknown", problems=["EC parameters only, no key"])]
     try:
         text = content.decode("utf-8-sig").strip()
     except UnicodeDecodeError:
