@@ -46,6 +46,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "half.der").write_bytes((folder / "ec.der").read_bytes()[:60])
     (folder / "garbage").write_bytes(bytes(range(256)) * 3)
     (folder / "empty").touch()
+    os.mkfifo(folder / "pipe")
     (folder / "there").write_text("mine")
     with (folder / "large").open("wb") as file:
         file.truncate(50 << 20)
@@ -126,8 +127,8 @@ def test_a_passphrase_at_a_prompt_is_typed_twice_and_not_shown(tmp_path: Path) -
             process.kill()
             os.close(master)
 
-    code, said = typed("open sesame", "open sesame")
-    assert code == 0 and "sesame" not in said
+    code, said = typed("open sesam", "open seasme", "open sesame", "open sesame")
+    assert code == 0 and "open" not in said
     assert openssl_judges("pkey", "-in", key, "-passin", "pass:open sesame", "-noout")
 
 
@@ -163,6 +164,8 @@ def test_keys_of_openssl_in_every_form(tmp_path: Path, bench: Path, monkeypatch:
         (["keygen", "there"], 1, "there is there already"),
         (["keygen", "."], 1, "is a folder"),
         (["keygen", ".", "--force"], 1, "is a folder"),
+        (["keygen", "pipe", "--force"], 1, "or a device"),
+        (["keygen", "--", "-"], 2, "no name for a file"),
         (["keygen", "there/a"], 1, "there"),
         (["keygen", "a", "--key-type", "dsa"], 2, "Invalid value"),
         (["keygen", "a", "--der", "--encrypt"], 2, "cannot have a passphrase"),

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from espdps.errors import ToolError
+from espdps.errors import WRONG_USE, ToolError
 
 LARGEST = 1 << 20  # bytes; a key has 4 KB at most, a bundle of all public roots a quarter of a megabyte
 STDIN = Path("-")
@@ -43,10 +43,15 @@ def read(path: Path) -> bytes:
 
 
 def refuse_existing(paths: Iterable[Path], force: bool) -> None:
-    """Raises ToolError if one of them is there, unless with `force`; for a caller with a long way to its content."""
+    """Raises ToolError if one of them is there, unless with `force`; for a caller with a long way to its content.
+
+    Only files are ever replaced, never a folder or a device: root could rename a file over /dev/null.
+    """
     for path in paths:
-        if path.is_dir():
-            raise ToolError(f"{path} is a folder")
+        if path == STDIN:
+            raise ToolError("- is no name for a file to be made", "", WRONG_USE)
+        if path.exists() and not path.is_file():
+            raise ToolError(f"{path} is a folder or a device")
         if path.exists() and not force:
             raise ToolError(f"{path} is there already", "--force replaces it")
 

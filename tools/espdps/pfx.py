@@ -36,13 +36,11 @@ def unpack(content: bytes, ask: Ask, what: str) -> Content:
         raise ToolError(f"{what} is truncated: {missing} bytes are missing")
 
     def load(password: bytes | None) -> Content:
-        for empty in (None, b"") if password is None else (password,):
-            try:
-                key, leaf, others = pkcs12.load_key_and_certificates(content, empty)
-            except formats.BAD:
-                continue
-            return Content(key, tuple(one for one in (leaf, *others) if one is not None))
-        raise TypeError if password is None else ValueError
+        try:
+            key, leaf, others = pkcs12.load_key_and_certificates(content, password)
+        except formats.BAD:
+            raise (TypeError if password is None else ValueError) from None
+        return Content(key, tuple(one for one in (leaf, *others) if one is not None))
 
     opened: Content = formats.unlock(load, ask, what)
     return opened
