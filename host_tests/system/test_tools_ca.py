@@ -332,8 +332,17 @@ def test_a_pfx_that_cannot_be_used_is_said_so(ca: Path, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["d.pfx"]
 
 
-def test_no_option_takes_a_secret_itself() -> None:
-    for words in (("keygen",), ("csr",), ("inspect",), ("ca", "root"), ("ca", "device"), ("pfx", "export")):
-        for option in esp_dps(*words, "--help").out.replace(",", " ").split():
-            if option.startswith("--") and ("pass" in option or "key" in option):
-                assert option.endswith("-file") or option == "--key-type"
+COMMANDS = [
+    *(["keygen"], ["csr"], ["inspect"], ["ca"]),
+    *(["ca", name] for name in ("root", "intermediate", "device", "verify-proof")),
+    *(["pfx", name] for name in ("export", "import")),
+]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_help_is_a_small_manual_and_no_option_takes_a_secret_itself(words: list[str]) -> None:
+    said = made(*words, "--help").out
+    assert "EXAMPLE" in said and max(map(len, said.splitlines())) <= 80
+    for option in said.replace(",", " ").split():
+        if option.startswith("--") and ("pass" in option or "key" in option):
+            assert option.endswith("-file") or option == "--key-type"

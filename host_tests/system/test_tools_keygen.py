@@ -167,6 +167,7 @@ def test_keys_of_openssl_in_every_form(tmp_path: Path, bench: Path, monkeypatch:
         (["keygen", "pipe", "--force"], 1, "or a device"),
         (["keygen", "--", "-"], 2, "no name for a file"),
         (["keygen", "there/a"], 1, "there"),
+        (["keygen", "a" * 300], 1, "File name too long"),
         (["keygen", "a", "--key-type", "dsa"], 2, "Invalid value"),
         (["keygen", "a", "--der", "--encrypt"], 2, "cannot have a passphrase"),
         (["keygen", "a", "--encrypt"], 2, "--new-passphrase-file"),

@@ -3,6 +3,7 @@ Certificates are made from what is given and returned; of files, this only reads
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -101,7 +102,7 @@ def load(folder: Path, name: str, ask: Ask) -> Issuer:
     Raises ToolError if its files are missing, do not fit together, are no CA's, or their time is over.
     """
     certificate_file, key_file = folder / f"{name}.crt", folder / f"{name}.key"
-    if not certificate_file.is_file():
+    if not os.path.isfile(certificate_file):
         others = sorted(path.stem for path in folder.glob("*.crt"))
         hint = f"there are: {', '.join(others)}" if others else "ca root makes one"
         raise ToolError(f"no authority {name!r} in {folder}", hint, WRONG_USE)
@@ -123,7 +124,7 @@ def load(folder: Path, name: str, ask: Ask) -> Issuer:
 
 def default_issuer(folder: Path) -> str:
     """Who signs for devices in this folder if nobody is named: the intermediate, else the root."""
-    return INTERMEDIATE if (folder / f"{INTERMEDIATE}.crt").is_file() else ROOT
+    return INTERMEDIATE if os.path.isfile(folder / f"{INTERMEDIATE}.crt") else ROOT
 
 
 def ends_early(certificate: x509.Certificate, issuer: Issuer) -> bool:

@@ -50,9 +50,10 @@ def refuse_existing(paths: Iterable[Path], force: bool) -> None:
     for path in paths:
         if path == STDIN:
             raise ToolError("- is no name for a file to be made", "", WRONG_USE)
-        if path.exists() and not path.is_file():
+        there = os.path.exists(path)  # False for what may not be looked at: then writing says why
+        if there and not path.is_file():
             raise ToolError(f"{path} is a folder or a device")
-        if path.exists() and not force:
+        if there and not force:
             raise ToolError(f"{path} is there already", "--force replaces it")
 
 
