@@ -163,6 +163,9 @@ def test_a_device_that_has_its_own_key(ca: Path, tmp_path: Path) -> None:
 
 def test_a_folder_that_does_not_fit_together(tmp_path: Path) -> None:
     folder = tmp_path / "ca"
+    folder.write_text("in the way")
+    assert "Not a directory" in esp_dps("ca", "device", "d", "--dir", folder).err
+    folder.unlink()
     assert "ca root makes one" in esp_dps("ca", "device", "d", "--dir", folder).err
     made("ca", "root", "R", "--dir", folder)
     made("ca", "intermediate", "I", "--dir", folder)

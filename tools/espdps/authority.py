@@ -103,7 +103,7 @@ def load(folder: Path, name: str, ask: Ask) -> Issuer:
     """
     certificate_file, key_file = folder / f"{name}.crt", folder / f"{name}.key"
     if not os.path.isfile(certificate_file):
-        others = sorted(path.stem for path in folder.glob("*.crt"))
+        others = [path.stem for path in files.listing(folder, ".crt")]
         hint = f"there are: {', '.join(others)}" if others else "ca root makes one"
         raise ToolError(f"no authority {name!r} in {folder}", hint, WRONG_USE)
     certificate = formats.certificates(files.read(certificate_file), str(certificate_file))[0]
@@ -134,7 +134,7 @@ def ends_early(certificate: x509.Certificate, issuer: Issuer) -> bool:
 
 def _above(certificate: x509.Certificate, folder: Path) -> tuple[x509.Certificate, ...]:
     """The issuers of a certificate up to a root, out of a folder."""
-    known = [formats.certificates(files.read(path), str(path))[0] for path in sorted(folder.glob("*.crt"))]
+    known = [formats.certificates(files.read(path), str(path))[0] for path in files.listing(folder, ".crt")]
     path = [certificate]
     while not _issued(path[-1], path[-1]):
         parents = [one for one in known if _issued(path[-1], one) and one not in path]

@@ -42,6 +42,16 @@ def read(path: Path) -> bytes:
     return content
 
 
+def listing(folder: Path, ending: str) -> list[Path]:
+    """The files of a folder with this ending, none if there is no such folder. Raises ToolError."""
+    try:
+        return sorted(folder / name for name in os.listdir(folder) if name.endswith(ending))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ToolError(f"{folder}: {error.strerror}") from None
+
+
 def refuse_existing(paths: Iterable[Path], force: bool) -> None:
     """Raises ToolError if one of them is there, unless with `force`; for a caller with a long way to its content.
 

@@ -140,7 +140,7 @@ def device(
     """
     keys.check_certificate_name(registration_id)
     paths = _paths(folder / "devices", registration_id, force)
-    for other in paths[0].parent.glob("*.crt"):
+    for other in files.listing(paths[0].parent, ".crt"):
         if other.name.lower() == paths[0].name.lower() and other != paths[0]:
             raise ToolError(f"{other} is there already", "for DPS, ids that differ in case only are one device")
     issuer = authority.load(folder, issuer_name or authority.default_issuer(folder), secrets.opener(passphrase_file))
