@@ -9,9 +9,20 @@ from typing import Annotated
 
 import typer
 
-from espdps.commands import bench, boards, credentials, devices, fleet, hub, identity, stand_ins
+from espdps.commands import (
+    authority,
+    bench,
+    boards,
+    credentials,
+    devices,
+    fleet,
+    hub,
+    identity,
+    inspection,
+    stand_ins,
+)
 from espdps.commands.output import err
-from espdps.commands.secrets import DEVICE_KEY, GROUP_KEY, WIFI_PASSWORD
+from espdps.commands.secrets import DEVICE_KEY, GROUP_KEY, NEW_PASSPHRASE, PASSPHRASE, WIFI_PASSWORD
 from espdps.errors import FAILED, ToolError
 
 HELP = f"""Azure DPS identity for ESP32 boards on stock MicroPython.
@@ -29,7 +40,8 @@ EXAMPLE
 \b
 SECRETS
   From a file (--group-key-file and so on), else the environment, else a prompt:
-  {GROUP_KEY}, {DEVICE_KEY}, {WIFI_PASSWORD}.
+  {GROUP_KEY}, {DEVICE_KEY}, {WIFI_PASSWORD},
+  {PASSPHRASE}, {NEW_PASSPHRASE}.
 
 \b
 EXIT CODES
@@ -42,7 +54,7 @@ app = typer.Typer(
 )  # pretty exceptions print local variables, and some of those are keys
 
 # in the order in which a person needs them
-for commands in (devices, fleet, boards, identity, stand_ins, credentials, bench):
+for commands in (devices, fleet, boards, identity, stand_ins, credentials, inspection, authority, bench):
     app.add_typer(commands.app)
 app.add_typer(hub.app, name="hub")
 

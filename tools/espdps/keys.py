@@ -26,6 +26,7 @@ KINDS: dict[str, Callable[[], PrivateKey]] = {
     "ec-p256": lambda: ec.generate_private_key(ec.SECP256R1()),
     "rsa-2048": lambda: rsa.generate_private_key(65537, 2048),
     "rsa-3072": lambda: rsa.generate_private_key(65537, 3072),
+    "rsa-4096": lambda: rsa.generate_private_key(65537, 4096),
 }
 DEFAULT_KIND = "ec-p384"
 LONGEST_COMMON_NAME = 64  # RFC 5280, appendix A.1: ub-common-name
@@ -47,6 +48,23 @@ def check_registration_id(registration_id: str) -> str:
     return registration_id
 
 
+def check_certificate_name(registration_id: str) -> str:
+    """The registration id itself if a certificate can be for it as well. Raises ToolError."""
+    check_registration_id(registration_id)
+    if len(registration_id) > LONGEST_COMMON_NAME:
+        raise ToolError(
+            f"a registration id of {len(registration_id)} characters does not fit into a certificate",
+            f"a common name has at most {LONGEST_COMMON_NAME}; take a shorter id; `new` has --no-csr",
+            WRONG_USE,
+        )
+    return registration_id
+
+
+def common_names(subject: x509.Name) -> list[str]:
+    """Every common name of a subject, as text."""
+    return [str(name.value) for name in subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+
+
 def new_key(kind: str = DEFAULT_KIND) -> PrivateKey:
     """A fresh private key of one of KINDS. Raises ToolError for another kind."""
     if kind not in KINDS:
@@ -61,24 +79,24 @@ def key_der(key: PrivateKey) -> bytes:
     )
 
 
-def csr_der(key: PrivateKey, registration_id: str) -> bytes:
-    """A PKCS #10 request in DER whose common name is the registration id, as DPS demands.
+def digest_for(key: PrivateKey) -> hashes.SHA256 | hashes.SHA384:
+    """The digest as strong as the key: what Azure's issuing authority itself signs with."""
+    strong = isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.key_size >= 384
+    return hashes.SHA384() if strong else hashes.SHA256()
+
+
+def csr(key: PrivateKey, registration_id: str) -> x509.CertificateSigningRequest:
+    """A PKCS #10 request whose common name is the registration id, as DPS demands.
 
     Raises ToolError for an id that is none, or is too long for a common name.
     """
-    check_registration_id(registration_id)
-    if len(registration_id) > LONGEST_COMMON_NAME:
-        raise ToolError(
-            f"a registration id of {len(registration_id)} characters does not fit into a certificate",
-            f"a common name has at most {LONGEST_COMMON_NAME}; take a shorter id, or --no-csr",
-            WRONG_USE,
-        )
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, registration_id)])
-    # The digest as strong as the curve: what the issuing authority itself signs with.
-    strong = isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.key_size >= 384
-    digest = hashes.SHA384() if strong else hashes.SHA256()
-    request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, digest)
-    return request.public_bytes(serialization.Encoding.DER)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, check_certificate_name(registration_id))])
+    return x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, digest_for(key))
+
+
+def csr_der(key: PrivateKey, registration_id: str) -> bytes:
+    """The request of `csr` in DER: the form DPS takes, in base64. Raises ToolError."""
+    return csr(key, registration_id).public_bytes(serialization.Encoding.DER)
 
 
 def decode_key(key_b64: str, what: str = "key") -> bytes:
@@ -130,7 +148,7 @@ def check_csr(csr: bytes, key: bytes, registration_id: str) -> None:
         private = serialization.load_der_private_key(key, None)
     except (ValueError, TypeError):  # without their words, which may quote the file
         raise ToolError("device.csr or device.key cannot be read", "make them anew: esp-dps new … --force") from None
-    names = [str(name.value) for name in request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    names = common_names(request.subject)
     if not request.is_signature_valid or request.public_key() != private.public_key():
         raise ToolError("device.csr and device.key are not a pair", "make them anew: esp-dps new … --force")
     if [name.lower() for name in names] != [registration_id.lower()]:
@@ -167,7 +185,7 @@ def check_pair(certificates: bytes, key: bytes, registration_id: str) -> tuple[b
             "the first certificate has to be the device's",
             WRONG_USE,
         )
-    names = [str(name.value) for name in chain[0].subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    names = common_names(chain[0].subject)
     if [name.lower() for name in names] != [registration_id.lower()]:
         raise ToolError(
             f"the onboarding certificate is for {', '.join(names) or 'nobody'}",

@@ -28,3 +28,9 @@ SimFolder = Annotated[Path | None, typer.Option("--sim", help="Folder of a runni
 RunningSim = Annotated[Path, typer.Option("--sim", help="Folder of a running simulator.")]
 DeviceId = Annotated[str, typer.Argument(help="The device's id at its hub.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For scripts: one JSON object a line.")]
+PassphraseFile = Annotated[Path | None, typer.Option(help="File with the passphrase of what is read.")]
+NewPassphraseFile = Annotated[
+    Path | None, typer.Option(help="File with the passphrase of what is made; implies --encrypt.")
+]
+Encrypt = Annotated[bool, typer.Option("--encrypt", help="Give the private key a passphrase.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace files that are there.")]

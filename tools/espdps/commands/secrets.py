@@ -12,10 +12,13 @@ import typer
 
 from espdps import keys, roots
 from espdps.errors import WRONG_USE, ToolError
+from espdps.formats import Ask
 
 GROUP_KEY = "ESPDPS_GROUP_KEY"
 DEVICE_KEY = "ESPDPS_DEVICE_KEY"
 WIFI_PASSWORD = "ESPDPS_WIFI_PASSWORD"
+PASSPHRASE = "ESPDPS_PASSPHRASE"
+NEW_PASSPHRASE = "ESPDPS_NEW_PASSPHRASE"
 
 
 def group_key(path: Path | None) -> str:
@@ -26,6 +29,25 @@ def group_key(path: Path | None) -> str:
 def wifi_password(path: Path | None) -> str:
     """The password of a Wi-Fi network, "" for an open one. Raises ToolError without any."""
     return _read(path, WIFI_PASSWORD, "Wi-Fi password", "--wifi-password-file")
+
+
+def opener(path: Path | None, *, optional: bool = False) -> Ask:
+    """What is asked when something turns out to be encrypted, and only then: file, environment, prompt.
+
+    With `optional` the answer may be none; else ToolError is raised without any.
+    """
+
+    def ask(what: str) -> bytes | None:
+        if optional and not path and PASSPHRASE not in os.environ and not sys.stdin.isatty():
+            return None
+        return _read(path, PASSPHRASE, f"passphrase of {what}", "--passphrase-file").encode()
+
+    return ask
+
+
+def new_passphrase(path: Path | None, what: str) -> bytes:
+    """The passphrase that something made now gets; typed twice at a prompt. Raises ToolError without any."""
+    return _read(path, NEW_PASSPHRASE, f"new passphrase for {what}", "--new-passphrase-file", twice=True).encode()
 
 
 def device_key(registration_id: str, group_file: Path | None, device_file: Path | None, info: dict[str, Any]) -> str:
@@ -64,7 +86,7 @@ def trusted_roots(path: Path | None, info: dict[str, Any]) -> bytes:
     return roots.read_roots(chosen) if chosen else roots.azure_roots()
 
 
-def _read(path: Path | None, variable: str, name: str, option: str) -> str:
+def _read(path: Path | None, variable: str, name: str, option: str, twice: bool = False) -> str:
     """A secret from the file, else the environment, else a prompt on a terminal. Raises ToolError without any."""
     if path:
         try:
@@ -77,4 +99,4 @@ def _read(path: Path | None, variable: str, name: str, option: str) -> str:
         return os.environ[variable]
     if not sys.stdin.isatty():
         raise ToolError(f"no {name} given", f"{option} FILE, or {variable} in the environment", WRONG_USE)
-    return str(typer.prompt(name, hide_input=True, err=True, default="", show_default=False))
+    return str(typer.prompt(name, hide_input=True, err=True, default="", show_default=False, confirmation_prompt=twice))

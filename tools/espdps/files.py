@@ -1,0 +1,99 @@
+"""Files that a person names: read with a bound, written whole or not at all and never over another one by accident.
+No exception text holds a file's content."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from espdps.errors import WRONG_USE, ToolError
+
+LARGEST = 1 << 20  # bytes; a key has 4 KB at most, a bundle of all public roots a quarter of a megabyte
+STDIN = Path("-")
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file to be made. What is secret only its owner may read."""
+
+    path: Path
+    content: bytes = field(repr=False)
+    secret: bool = False
+
+
+def read(path: Path) -> bytes:
+    """The content of a file, or of standard input for `-`. Raises ToolError."""
+    try:
+        if path == STDIN:
+            content = sys.stdin.buffer.read(LARGEST + 1)
+        else:
+            with path.open("rb") as file:
+                content = file.read(LARGEST + 1)
+    except OSError as error:
+        raise ToolError(f"{path}: {error.strerror}") from None
+    if len(content) > LARGEST:
+        raise ToolError(f"{path} is larger than any key or certificate", f"{LARGEST} bytes are the most that is read")
+    if not content:
+        raise ToolError(f"{path} is empty")
+    return content
+
+
+def listing(folder: Path, ending: str) -> list[Path]:
+    """The files of a folder with this ending, none if there is no such folder. Raises ToolError."""
+    try:
+        return sorted(folder / name for name in os.listdir(folder) if name.endswith(ending))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ToolError(f"{folder}: {error.strerror}") from None
+
+
+def refuse_existing(paths: Iterable[Path], force: bool) -> None:
+    """Raises ToolError if one of them is there, unless with `force`; for a caller with a long way to its content.
+
+    Only files are ever replaced, never a folder or a device: root could rename a file over /dev/null.
+    """
+    for path in paths:
+        if path == STDIN:
+            raise ToolError("- is no name for a file to be made", "", WRONG_USE)
+        there = os.path.exists(path)  # False for what may not be looked at: then writing says why
+        if there and not path.is_file():
+            raise ToolError(f"{path} is a folder or a device")
+        if there and not force:
+            raise ToolError(f"{path} is there already", "--force replaces it")
+
+
+def write(outputs: Iterable[Output], *, force: bool = False) -> None:
+    """Makes the files and the folders (0700) they are in. If one cannot be made, none is. Raises ToolError."""
+    outputs = list(outputs)
+    refuse_existing((output.path for output in outputs), force)
+    drafts: list[str] = []
+    taken: list[Path] = []
+    path = Path()
+    try:
+        for path, content, secret in ((output.path, output.content, output.secret) for output in outputs):
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            handle, draft = tempfile.mkstemp(prefix=".new-", dir=path.parent)  # 0600
+            drafts.append(draft)
+            with open(handle, "wb") as file:
+                file.write(content)
+                os.fchmod(file.fileno(), 0o600 if secret else 0o644)
+                file.flush()
+                os.fsync(file.fileno())  # a key that signed something must not be lost with the power
+        for path in (output.path for output in outputs):
+            if not force:  # unlike a rename, this fails if somebody else has made the file by now
+                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+                taken.append(path)
+        for draft, path in zip(drafts, (output.path for output in outputs), strict=True):
+            os.replace(draft, path)
+    except OSError as error:
+        for name in taken:
+            name.unlink(missing_ok=True)
+        raise ToolError(f"{path}: {error.strerror}") from None
+    finally:
+        for draft in drafts:
+            Path(draft).unlink(missing_ok=True)
