@@ -260,10 +260,10 @@ class State:
         with self._lock:
             return self._devices.get((hub, id.lower()))
 
-    def devices(self, id: str) -> list[Device]:
-        """The records with this id, of all hubs."""
+    def devices(self, id: str | None = None) -> list[Device]:
+        """The records with this id, or all, of all hubs."""
         with self._lock:
-            return [device for (_, known), device in self._devices.items() if known == id.lower()]
+            return [device for (_, known), device in self._devices.items() if id is None or known == id.lower()]
 
     def remove_device(self, device: Device) -> None:
         with self._lock:
