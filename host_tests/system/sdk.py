@@ -122,12 +122,12 @@ class Sdk:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
-    def do(self, name: str, **arguments: Any) -> Any:
+    def do(self, name: str, /, **arguments: Any) -> Any:
         """Raises SdkError when the SDK raised, AssertionError when it neither answers nor raises."""
         self.begin(name, **arguments)
         return self.end()
 
-    def begin(self, name: str, **arguments: Any) -> None:
+    def begin(self, name: str, /, **arguments: Any) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"do": name, **arguments}) + "\n")
         self._process.stdin.flush()
@@ -149,14 +149,13 @@ class Sdk:
         raise AssertionError(f"the SDK never said {kind}")
 
     def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        try:
-            self._process.wait(_WAIT)
-        finally:
-            self._process.kill()
-            self._process.wait()
-            self._reader.join()
+        """Without a farewell: how the SDKs end their threads is theirs."""
+        self._process.kill()
+        self._process.wait()
+        self._reader.join()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
 
     def _read(self) -> None:
         assert self._process.stdout is not None
