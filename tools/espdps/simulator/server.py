@@ -25,7 +25,7 @@ from .attestation import load
 from .ca import IssuingAuthority, ServerIdentity, common_name, out_of_date
 from .dps import Allocate, Dps
 from .events import Event, EventLog, OnEvent, line
-from .files import write_private
+from .files import allow_open, write_private
 from .https import ServiceApi
 from .hub import Hub
 from .hub_api import HubApi
@@ -42,6 +42,7 @@ GROUP = "boards"  # the enrollment group that is there from the start
 _POLICY = "provisioningserviceowner"
 _STOP = 5.0  # seconds for connections to end when the simulator stops
 _START = 30.0
+_FLEET = 10_000  # connections, if the system allows as many
 
 PORTS = ("mqtt_port", "https_port", "ntp_port")
 
@@ -384,6 +385,7 @@ def main(directory: Path, options: Options | None = None) -> None:
 
     Raises OSError when a port is taken, BlockingIOError when another simulator serves this folder.
     """
+    allow_open(_FLEET)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     with open(directory / "ports.json", "a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
