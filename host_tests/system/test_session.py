@@ -148,4 +148,4 @@ def check(sim: Simulator, service: Service, outcome: Outcome, record_property: C
         f"{len(service.versions)} desired changes, {service.answered} of {service.calls} method calls answered, 2 connections "
         f"lost, nothing else; heap free {free[1]:,} bytes at first, {free[-1]:,} at last",
     )
-    assert free[-1] >= free[1] - 512, free
+    assert free[-1] >= free[1] - 512, (free, outcome.text)

@@ -6,7 +6,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from espdps.bench import fleet
+from espdps.bench import fleet, load
 from espdps.bench.row import Row
 
-SUBJECTS: dict[str, Callable[[Path], list[Row]]] = {"fleet": fleet.measure}
+SUBJECTS: dict[str, Callable[[Path], list[Row]]] = {
+    "fleet": fleet.measure,
+    "load": lambda folder: load.measure(folder).rows(),
+}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import enum
 import errno
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -15,12 +17,24 @@ from espdps.errors import WRONG_USE, ToolError
 app = typer.Typer()
 
 
+class Log(str, enum.Enum):
+    TEXT = "text"
+    JSON = "json"
+
+
 @app.command()
 def sim(
     folder: Annotated[Path, typer.Option("--dir", help="Its folder: keys, certificates, sim.json.")],
     certificate_seconds: Annotated[
         int | None, typer.Option(min=1, help="Life of an issued certificate, to see renewals. Else 30 days.")
     ] = None,
+    scenario: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="TOML file of what goes wrong, see below.")
+    ] = None,
+    limits: Annotated[
+        bool, typer.Option("--limits", help="Answer 429 beyond 1,000 registrations a minute, or 5 polls in 10 s.")
+    ] = False,
+    log: Annotated[Log, typer.Option(help="One line an event: for a person, or JSON.")] = Log.TEXT,
 ) -> None:
     """Serve a simulator of DPS and IoT Hub.
 
@@ -28,15 +42,51 @@ def sim(
     keys of the enrollment groups. Started again in the same folder it has the same ports and keys, and issues by the
     same authority, but knows no device any more: boards register again by themselves.
 
+    A scenario has a table for each trouble: `at` a place (connect, subscribe, register, poll, assigning, certificate,
+    hub.connect, hub.telemetry, hub.twin, hub.renewal and more), `do` an action (error, state, assigning, silence, cut,
+    delay, raw, chain, refuse and more) with its own settings. Optional: `devices` a pattern, `skip` so many occasions
+    of each device first, `count` how often, `probability` with a `seed` for the file. A mistake in it is answered with
+    what there is.
+
     \b
     EXAMPLE
       esp-dps sim --dir build/sim --certificate-seconds 60
-    """
-    from espdps.simulator import Options, server
+      esp-dps sim --dir build/sim --scenario bad-day.toml --log json
 
-    options = Options() if certificate_seconds is None else Options(certificate_seconds=certificate_seconds)
+    \b
+    bad-day.toml
+      seed = 1
+      [[trouble]]
+      at = "register"
+      do = "error"
+      status = 429
+      error_code = 429001
+      message = "throttled"
+      retry_after = 5
+      count = 2
+      [[trouble]]
+      at = "hub.telemetry"
+      do = "cut"
+      devices = "greenhouse-*"
+      probability = 0.1
+    """
+    from espdps.simulator import Options, Scenario, server
+    from espdps.simulator import scenario as scenarios
+    from espdps.simulator.throttle import POLLS_IN_10_SECONDS, REGISTRATIONS_A_MINUTE
+
     try:
-        server.main(folder, options)
+        rules = scenarios.parse(scenario.read_text()) if scenario else Scenario()
+    except (OSError, ValueError) as error:
+        raise ToolError(f"{scenario}: {error}", "`esp-dps sim --help` has an example", WRONG_USE) from None
+    options = Options(
+        scenario=rules,
+        registrations_a_minute=REGISTRATIONS_A_MINUTE if limits else None,
+        polls_in_10_seconds=POLLS_IN_10_SECONDS if limits else None,
+    )
+    if certificate_seconds is not None:
+        options = replace(options, certificate_seconds=certificate_seconds)
+    try:
+        server.main(folder, options, as_json=log is Log.JSON)
     except BlockingIOError:
         raise ToolError(f"{folder}: another simulator runs in this folder", "take another --dir, or stop it") from None
     except OSError as error:

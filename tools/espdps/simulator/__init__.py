@@ -4,6 +4,7 @@ What is imported from here stays; everything below is free to change.
 """
 
 from .options import Options
+from .scenario import Scenario
 from .server import GROUP, Simulator, serving
 from .trouble import (
     Alert,
@@ -47,6 +48,7 @@ __all__ = [
     "Reconnect",
     "Refuse",
     "Rid",
+    "Scenario",
     "Shift",
     "Silence",
     "Simulator",

@@ -19,6 +19,7 @@ from .mqtt import Connect, Message, Refused
 from .options import Options
 from .packets import Violation
 from .state import ID, Enrollment, NoHub, Operation, State
+from .throttle import Throttle
 from .trouble import Assigning, Chain, Error, Late, Profile, Raw, Rid, Spelling, Troubles, Vanished
 from .trouble import State as FinalState
 
@@ -45,6 +46,10 @@ class Dps:
     troubles: Troubles
     allocate: Allocate | None = None
 
+    def __post_init__(self) -> None:
+        self.registrations = Throttle(self.options.registrations_a_minute, 60)
+        self.polls = Throttle(self.options.polls_in_10_seconds, 10)
+
     def open(self, connect: Connect) -> DpsConnection:
         """Raises Refused when the username is not of the form ``{scope}/registrations/{id}/api-version={version}``."""
         match = _USERNAME.fullmatch(connect.username)
@@ -63,6 +68,8 @@ class DpsConnection:
 
     def __init__(self, dps: Dps, connect: Connect, registration_id: str, api_version: str) -> None:
         self.device = registration_id
+        self.granted: dict[str, int] = {}
+        self.resumed = False  # DPS keeps no session
         self._dps, self._connect, self._version = dps, connect, api_version
         self._number = 0
         self._enrollment: Enrollment | None = None
@@ -209,6 +216,9 @@ class DpsConnection:
             return self._final(action.status, rid, action.error_code, action.message)
         if self._problem is not None:
             raise self._problem
+        wait = self._dps.registrations.wait() if place == "register" else self._dps.polls.wait(self.device.lower())
+        if wait:
+            raise ServiceError(429, 429001, "Operations are being throttled for this tenant.", wait)
         if isinstance(action, Vanished) and not self._vanished:
             self._vanished = True
             self._dps.state.forget(self.device)

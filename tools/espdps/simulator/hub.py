@@ -28,6 +28,7 @@ from .trouble import Cut, Delay, Error, Ignore, Reconnect, Troubles
 from .twin import Document, check
 
 _RENEW = "$iothub/credentials/POST/issueCertificate/"
+_RENEWAL_PLACES = ("hub.renewal.result", "hub.certificate", "hub.answer")
 _RENEWED = "$iothub/credentials/res/"
 _RENEW_SINCE = "2025-08-01"  # the first api-version that knows these topics
 _TWIN_GET = "$iothub/twin/GET/"
@@ -147,6 +148,8 @@ class HubConnection:
     def __init__(self, hub: Hub, connect: Connect, host: str, device_id: str, version: str) -> None:
         self.device = device_id
         self.close = connect.close
+        self.granted: dict[str, int] = {}
+        self.resumed = False
         self._hub, self._connect, self._host = hub, connect, host
         self._renews = version >= _RENEW_SINCE
         self._key = (host, device_id.lower())
@@ -175,6 +178,11 @@ class HubConnection:
         self._hub.online[self._key] = self
         if earlier is not None:
             earlier.close("the same device connected again")
+        # Documented for messages; azure-iot-device subscribes once and counts on it for twin and methods as well.
+        kept = None if self._connect.clean else self._record.session
+        self.resumed = kept is not None
+        self.granted = kept if kept is not None else {}
+        self._record.session = None if self._connect.clean else self.granted
         self._record.connection_changed = timestamp()
         self._report("hub.connect", hub=self._host, **admission.proof)
 
@@ -354,7 +362,7 @@ class HubConnection:
 
     def _renew(self, rid: str, body: bytes) -> Message:
         """Takes a request and answers 202; the result follows. Raises ServiceError."""
-        trouble = self._hub.troubles.get(self.device)
+        trouble = self._hub.troubles.of(self.device, _RENEWAL_PLACES)
         renewal = self._hub.credentials.begin(self._record, self._number, rid, body, trouble)
         self._report("hub.renewal", rid=rid, status=202, error_code=None)
         script = trouble.at.get("hub.renewal.result")

@@ -129,7 +129,8 @@ class Operation:
 class Device:
     """A device of a hub. It may use an issued certificate, and what it had at DPS: its keys (base64), one of
     ``certificates``, or a certificate by one of ``signers``. ``enrollment``: the one that it came by.
-    ``inbox``: messages that it does not have yet. ``connection_changed``: when it came or went last.
+    ``inbox``: messages that it does not have yet. ``session``: the filters, each with its QoS, that it subscribed to
+    and wants kept, None for no such session. ``connection_changed``: when it came or went last.
     """
 
     hub: str
@@ -142,6 +143,7 @@ class Device:
     enrollment: Enrollment | None = None
     twin: Twin = field(default_factory=Twin)
     inbox: list[CloudMessage] = field(default_factory=list)
+    session: dict[str, int] | None = None
     connection_changed: str | None = None
     etag: str = field(default_factory=new_etag)
 
@@ -258,10 +260,10 @@ class State:
         with self._lock:
             return self._devices.get((hub, id.lower()))
 
-    def devices(self, id: str) -> list[Device]:
-        """The records with this id, of all hubs."""
+    def devices(self, id: str | None = None) -> list[Device]:
+        """The records with this id, or all, of all hubs."""
         with self._lock:
-            return [device for (_, known), device in self._devices.items() if known == id.lower()]
+            return [device for (_, known), device in self._devices.items() if id is None or known == id.lower()]
 
     def remove_device(self, device: Device) -> None:
         with self._lock:
