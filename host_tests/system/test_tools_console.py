@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from datetime import datetime
 
 import pytest
@@ -10,11 +11,12 @@ from rich.console import Console
 
 from espdps.console import LONGEST_LINE, Display, Event, Fault, Lines, parse
 from espdps.explain import codes, explain
+from espdps.paths import FIRMWARE
 
 WORDS = """
     clock ntp dns tcp tls-root tls-name tls-date tls-alert tls memory timeout closed protocol connack-1
     connack-2 connack-3 connack-4 connack-5 suback failed disabled no-certificate cert-key cert-name cert-date
-    cert-form config key csr too-big network store profile
+    cert-form config key csr too-big too-many message network store profile
 """.split()
 NUMBERS = """
     400004 400012 400207 400208 400209 401000 401002 404201 404202 404203 409203 429001 400006 400037 400040
@@ -31,6 +33,23 @@ def test_every_code_is_explained(code: str) -> None:
     assert code in codes()
     assert explanation.meaning.endswith(".") and explanation.remedy and all(explanation.causes)
     assert explanation.refused == (code.isdigit() or code.startswith("connack") or code in REFUSALS)
+
+
+def test_every_code_that_the_firmware_has_is_in_that_list() -> None:
+    sources = "".join(path.read_text() for path in FIRMWARE.rglob("*.py"))
+    raised = set(re.findall(r'AzureError\(\s*"([^"]+)"', sources))
+    found = set(
+        re.findall(
+            r'(?:code = |return |, |else )"([a-z][a-z-]+)"[,)\n]', (FIRMWARE / "aziot" / "faults.py").read_text()
+        )
+    )
+    assert {"timeout", "store", "message", "network"} <= raised and {"tls", "tls-root", "closed", "dns"} <= found
+    assert raised | (found & set(codes())) <= set(WORDS)
+    assert raised <= set(codes())
+
+
+def test_what_the_application_raises_is_explained_as_its_own() -> None:
+    assert "app.py" in explain("ValueError", "app").causes[0] and "--app-only" in explain("OSError", "app").remedy
 
 
 def test_a_number_may_come_as_a_number() -> None:

@@ -41,6 +41,12 @@ _HUB_CLOSED = _own(
     "See that no second board was flashed with this device folder, and look the device up at the hub.",
 )
 
+_APP = _own(
+    "The application on the board failed: this is the kind of its exception.",
+    ("an error in app.py, whose traceback stands above if it ended the application",),
+    "Correct app.py and flash it: esp-dps flash DEVICE --port PORT --app-only. The board goes on by itself meanwhile.",
+)
+
 # (code, step): step "" is any. Numbers are the services' own: protocols and REST specification of DPS and IoT Hub.
 _TABLE: dict[tuple[str, str], Explanation] = {
     # what the board itself finds
@@ -154,9 +160,24 @@ _TABLE: dict[tuple[str, str], Explanation] = {
         "Subscribe to the documented topics only.",
     ),
     ("too-big", ""): _own(
-        "A message is larger than the board or the service takes.",
-        ("telemetry over 256 KB", "an answer larger than the board's limit"),
-        "Send less at a time.",
+        "A message of the service is larger than the board takes.",
+        ("a message to the device or a twin of more than 16 KB",),
+        "Send the device less at a time, and keep its twin small.",
+    ),
+    ("message", ""): _own(
+        "The application's message is one that IoT Hub never takes, so it was not sent.",
+        ("body and properties have more than 256 KB", "a QoS other than 0 or 1"),
+        "Change what app.py sends.",
+    ),
+    ("too-many", ""): _own(
+        "More came from the cloud than the application took up, so the board connects anew; the hub sends it again.",
+        ("app.py calls session.poll() too seldom or for too short", "a handler in app.py takes long"),
+        "Let app.py call session.poll() more often. Methods that were called meanwhile have timed out.",
+    ),
+    ("timeout", "hub.twin"): _own(
+        "IoT Hub did not answer a question about the device twin.",
+        ("a hub of the basic tier, which has no twins", "a bad radio link"),
+        _RETRY,
     ),
     ("cert-key", ""): _own(
         "The issued certificate is for another key, so it was not taken over.",
@@ -381,6 +402,8 @@ def explain(code: str | int, step: str = "") -> Explanation:
     A service number that is not in the table is explained by its class (its first three digits); anything else that is
     not there gets a plain answer rather than an error, since services grow codes.
     """
+    if step == "app":
+        return _APP
     word = str(code)
     for key in ((word, step), (word, ""), (word[:3], "")):
         if key in _TABLE and (key[0] == word or _is_service_number(word)):
