@@ -43,7 +43,7 @@ def test_every_code_that_the_firmware_has_is_in_that_list() -> None:
             r'(?:code = |return |, |else )"([a-z][a-z-]+)"[,)\n]', (FIRMWARE / "aziot" / "faults.py").read_text()
         )
     )
-    assert {"timeout", "store", "message", "network"} <= raised and {"tls", "tls-root", "closed", "dns"} <= found
+    assert {"timeout", "store", "message", "network"} <= raised and {"tls", "tls-root", "closed", "tcp"} <= found
     assert raised | (found & set(codes())) <= set(WORDS)
     assert raised <= set(codes())
 
