@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from espdps import boards, keys
+from espdps import boards, keys, shred
 from espdps.errors import WRONG_USE, ToolError
 from espdps.paths import DEVICES
 
@@ -135,22 +135,13 @@ def load(folder: Path, profiles: Path = boards.BOARDS) -> Device:
     for name in ("secrets.json", "roots.pem"):
         if not (folder / name).is_file():
             raise ToolError(f"{folder / name} is missing", "make it anew: esp-dps new … --force")
-    on_board_only = was_shredded(folder, manifest)
-    if (folder / "device.csr").is_file() and not on_board_only:
+    on_board = shred.on_board(folder)
+    if (folder / "device.csr").is_file() and "device.key" not in on_board:
         if not (folder / "device.key").is_file():
             raise ToolError(f"{folder / 'device.key'} is missing", "make it anew: esp-dps new … --force")
         pair = [(folder / part).read_bytes() for part in ("device.csr", "device.key")]
         keys.check_csr(pair[0], pair[1], config["registration_id"])
-    return Device(folder, config, boards.load(manifest["board"], profiles), on_board_only)
-
-
-def was_shredded(folder: Path, manifest: dict[str, Any]) -> bool:
-    """Whether the private values of a device made with `shred_after_flash` are gone from its folder."""
-    if manifest.get("shred_after_flash") is not True:
-        return False
-    if any((folder / name).exists() for name in ("device.key", "onboarding.key")):
-        return False
-    return manifest.get("auth") == "x509" or "device_key" not in read_json(folder / "secrets.json")
+    return Device(folder, config, boards.load(manifest["board"], profiles), bool(on_board))
 
 
 def device_key(folder: Path) -> str:

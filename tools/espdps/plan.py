@@ -13,6 +13,7 @@ from espdps import keys
 from espdps.errors import WRONG_USE, ToolError
 
 COLUMNS = ("registration_id", "board", "key_type", "wifi_ssid", "device_key_file", "onboarding_cert", "onboarding_key")
+OF_FLASH = ("port", "chip_id")  # what `flash --all` reads in the same file
 SECRET = {"device_key", "group_key", "key", "primary_key", "password", "wifi_password", "psk"}
 NO_KEY = "none"  # as key_type: no private key and no CSR
 LONGEST = 1024  # characters of a field
@@ -73,7 +74,7 @@ def columns(path: Path) -> tuple[list[str], str]:
 
 def ignored(path: Path) -> list[str]:
     """Columns of the file that mean nothing here. Raises ToolError as `columns` does."""
-    return [name for name in columns(path)[0] if name and name not in COLUMNS]
+    return [name for name in columns(path)[0] if name and name not in COLUMNS + OF_FLASH]
 
 
 def lines(path: Path) -> int:
@@ -123,7 +124,7 @@ def _row(line: int, fields: list[str], at: dict[str, int], width: int) -> Row | 
     try:
         keys.check_registration_id(registration_id)
     except ToolError as error:
-        return Bad(line, shown, f"{error.message}: {error.hint}")
+        return Bad(line, shown, f"no registration id: {error.hint}")
     return Row(line, **values)
 
 

@@ -63,7 +63,8 @@ def fleet(
       device_key_file   an individual enrollment's key: a file, base64
       onboarding_cert   X.509 enrollment: client certificate, PEM, leaf first
       onboarding_key    and its private key; PEM or DER
-    File names start at the plan's folder. Other columns are left alone.
+    File names start at the plan's folder. Other columns are left alone; port and
+    chip_id are for flash --all.
 
     \b
     SECRETS
