@@ -1,7 +1,7 @@
 """A bundle: all device folders of a fleet in one SQLite file, whole after any interruption.
 For its owner only, and nothing in it is ever changed: devices are added or read.
 
-Its view `sqlar` is that of an SQLite Archive (sqlite.org/sqlar.html), so the program sqlite3 unpacks it as well."""
+Its view `sqlar` has the columns of an SQLite Archive (sqlite.org/sqlar.html), for getting at it without this tool."""
 
 from __future__ import annotations
 

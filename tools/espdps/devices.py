@@ -112,9 +112,12 @@ def unpack(files: dict[str, bytes], registration_id: str, devices: Path = DEVICE
     if not files:
         raise ToolError(f"no device {registration_id!r} in the bundle", "without a name it lists them", WRONG_USE)
     name = keys.check_registration_id(str(json.loads(files["device.json"])["registration_id"]))
-    devices.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _check_free(devices, name)
-    place(files, devices / name)
+    try:
+        devices.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check_free(devices, name)
+        place(files, devices / name)
+    except OSError as error:
+        raise ToolError(f"{devices / name}: {error.strerror}") from None
     return devices / name
 
 
@@ -152,6 +155,12 @@ def device_key(folder: Path) -> str:
     return key
 
 
+def check_id_scope(id_scope: str) -> None:
+    """Raises ToolError unless it looks like one."""
+    if not _ID_SCOPE.fullmatch(id_scope):
+        raise ToolError(f"{id_scope!r} is no id scope", "it looks like 0ne00ABCDEF", WRONG_USE)
+
+
 def contents(plan: Plan) -> dict[str, bytes]:
     """File name -> content of a new device folder, with new keys; whether there is such a board is not looked at.
 
@@ -167,8 +176,7 @@ def contents(plan: Plan) -> dict[str, bytes]:
         secrets["device_key"] = plan.device_key
     else:
         raise ToolError("no device key and no onboarding certificate", "give one of them", WRONG_USE)
-    if not _ID_SCOPE.fullmatch(plan.id_scope):
-        raise ToolError(f"{plan.id_scope!r} is no id scope", "it looks like 0ne00ABCDEF", WRONG_USE)
+    check_id_scope(plan.id_scope)
     if not 0 < plan.port < 65536:
         raise ToolError(f"{plan.port} is no port", "", WRONG_USE)
     if plan.wifi_ssid is not None:
@@ -211,7 +219,7 @@ def _check_free(devices: Path, registration_id: str, force: bool = False) -> Non
     for other in os.listdir(devices):
         if other.lower() == registration_id.lower() and not (force and other == registration_id):
             if other == registration_id:
-                raise ToolError(f"{devices / other} is there already", "esp-dps new … --force makes it anew, new keys")
+                raise ToolError(f"{devices / other} is there already", "new … --force makes it anew, with new keys")
             raise ToolError(f"{devices / other} is there already", SAME_DEVICE)
 
 

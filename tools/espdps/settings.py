@@ -65,7 +65,7 @@ _TYPES = {str: "text in quotes", int: "a number without quotes", bool: "true or 
 
 
 def check(config: dict[str, Any]) -> list[tuple[str, str]]:
-    """What is wrong with the settings of device.json: (message, remedy) each; empty when the firmware takes them all."""
+    """What is wrong with the settings of device.json: (message, remedy) each; nothing when the firmware takes them."""
     found = []
     for name, value in config.items():
         setting = SETTINGS.get(name)
