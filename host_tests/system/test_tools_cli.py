@@ -20,7 +20,21 @@ from espdps.paths import ROOT
 
 GROUP_KEY = base64.b64encode(bytes(range(64))).decode()
 PASSWORD = "correct horse battery"
-COMMANDS = ("new", "derive-key", "sas", "flash", "monitor", "sim", "board", "demo")
+COMMANDS = (
+    "new",
+    "list",
+    "doctor",
+    "fleet",
+    "unpack",
+    "bench",
+    "derive-key",
+    "sas",
+    "flash",
+    "monitor",
+    "sim",
+    "board",
+    "demo",
+)
 
 
 def esp_dps(*words: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
