@@ -67,8 +67,32 @@ def test_a_wrong_profile_is_named_by_file_and_key(tmp_path: Path, line: str, say
     key = line.split(" ")[0]
     kept = [old for old in GOOD.splitlines() if not old.startswith(key + " ")]
     (tmp_path / "MINE.toml").write_text("\n".join([*kept, line]))
-    with pytest.raises(ToolError, match=f"MINE.toml: {says}"):
+    with pytest.raises(ToolError, match=f"MINE.toml:{len(kept) + 1}: {says}"):
         boards.load("MINE", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("[wifi]\nssid = 1\n", 1),
+        ('# a comment\n\n"wifi" = 1\n', 3),
+        ("wifi.ssid = 1\n", 1),
+        ('\nwifi = """\nled = 1\n"""\n', 2),
+        ("wifi = [\n  1,\n]\n", 1),
+        ("[[wifi]]\n", 1),
+    ],
+)
+def test_the_line_of_an_unknown_key_however_it_is_written(tmp_path: Path, text: str, line: int) -> None:
+    (tmp_path / "MINE.toml").write_text(GOOD + text)
+    with pytest.raises(ToolError, match=f"MINE.toml:{GOOD.count(chr(10)) + line}: unknown key 'wifi'"):
+        boards.load("MINE", tmp_path)
+
+
+def test_a_slip_of_the_finger_is_told_what_is_meant(tmp_path: Path) -> None:
+    (tmp_path / "MINE.toml").write_text(GOOD + "watchdgo = 60\n")
+    with pytest.raises(ToolError, match="unknown key 'watchdgo'") as caught:
+        boards.load("MINE", tmp_path)
+    assert caught.value.hint == "watchdog is meant?"
 
 
 @pytest.mark.parametrize("key", ["chip", "runtime", "min_version", "network", "watchdog", "heap", "epoch", "mpy"])

@@ -20,7 +20,9 @@ from espdps.paths import ROOT
 
 GROUP_KEY = base64.b64encode(bytes(range(64))).decode()
 PASSWORD = "correct horse battery"
-COMMANDS = ("new", "derive-key", "sas", "flash", "monitor", "erase", "backup", "restore", "sim", "board", "demo")
+COMMANDS = """
+    new list doctor fleet unpack flash monitor erase backup restore sim board demo keygen csr derive-key sas inspect bench
+""".split()
 
 
 def esp_dps(*words: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:

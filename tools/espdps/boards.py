@@ -3,6 +3,7 @@ A profile never holds anything of a single unit, and nothing secret."""
 
 from __future__ import annotations
 
+import difflib
 import re
 import sys
 from dataclasses import dataclass
@@ -75,19 +76,26 @@ def load(name: str, folder: Path = BOARDS) -> Profile:
         raise ToolError(f"no board profile {name!r}", hint, WRONG_USE)
     path = folder / f"{name}.toml"
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        table = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ToolError(f"{path.name}: not TOML: {error}") from None
-    for key in table.keys() - _SCHEMA.keys():
-        raise ToolError(f"{path.name}: unknown key {key!r}", f"known are {', '.join(_SCHEMA)}")
+    except OSError as error:
+        raise ToolError(f"{path}: {error.strerror}") from None
+    for key in table:
+        if key not in _SCHEMA:
+            near = difflib.get_close_matches(key, _SCHEMA, 1)
+            hint = f"{near[0]} is meant?" if near else f"known are {', '.join(_SCHEMA)}"
+            raise ToolError(f"{path.name}:{_line(text, key)}: unknown key {key!r}", hint)
     for key, (kind, needed, rule, holds) in _SCHEMA.items():
         if key not in table:
             if needed:
                 raise ToolError(f"{path.name}: {key!r} is missing", f"{key} is {rule}")
         elif type(table[key]) is not kind or not holds(table[key]):  # not isinstance: true is no pin number
-            raise ToolError(f"{path.name}: {key!r} must be {rule}")
+            raise ToolError(f"{path.name}:{_line(text, key)}: {key!r} must be {rule}")
     if ("led" in table) != ("led_on" in table):
-        raise ToolError(f"{path.name}: 'led' and 'led_on' go together")
+        key = "led" if "led" in table else "led_on"
+        raise ToolError(f"{path.name}:{_line(text, key)}: 'led' and 'led_on' go together")
     major, minor = table["min_version"].split(".")
     return Profile(
         name=name,
@@ -102,3 +110,18 @@ def load(name: str, folder: Path = BOARDS) -> Profile:
         epoch=table["epoch"],
         mpy=tuple(table["mpy"]),
     )
+
+
+def _line(text: str, key: str) -> int:
+    """The number of the line in which `key` begins. The parser does not tell, so it is asked how far it gets: each
+    value ends with the first line up to which all is TOML again."""
+    start, lines = 1, text.splitlines(keepends=True)
+    for number in range(1, len(lines) + 1):
+        try:
+            table = tomllib.loads("".join(lines[:number]))
+        except tomllib.TOMLDecodeError:
+            continue
+        if key in table:
+            return start
+        start = number + 1
+    return start

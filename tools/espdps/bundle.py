@@ -1,7 +1,7 @@
 """A bundle: all device folders of a fleet in one SQLite file, whole after any interruption.
 For its owner only, and nothing in it is ever changed: devices are added or read.
 
-Its view `sqlar` is that of an SQLite Archive (sqlite.org/sqlar.html), so the program sqlite3 unpacks it as well."""
+Its view `sqlar` has the columns of an SQLite Archive (sqlite.org/sqlar.html), for getting at it without this tool."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from espdps.errors import WRONG_USE, ToolError
 
 APPLICATION = 0x65445053  # "eDPS": which kind of SQLite file it is (PRAGMA application_id)
-COMMIT_SECONDS = 0.5
+COMMIT_SECONDS = 0.1
 # The files of a device folder. The roots are the same for many devices and are kept once.
 FILES = (
     "manifest.json", "device.json", "secrets.json", "device.csr", "device.key", "onboarding.crt", "onboarding.key"
@@ -64,20 +64,26 @@ class Bundle:
             self._db = sqlite3.connect(
                 f"{path.resolve().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=0
             )
-            if create:
+            empty = create and self._db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+            ours = empty or self._db.execute("PRAGMA application_id").fetchone() == (APPLICATION,)
+            if ours and create:
+                # Changes go to a log first, which needs no waiting for the disk at each of them; taking it up again at
+                # the end leaves one plain file.
                 self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute("PRAGMA synchronous = NORMAL")
+                self._db.execute("PRAGMA wal_autocheckpoint = 4000")  # pages, 16 MB
                 self._db.execute("BEGIN IMMEDIATE")
-                empty = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
                 self._db.execute("COMMIT")
-                if empty:
-                    self._db.executescript(_SCHEMA)
-            ours = self._db.execute("PRAGMA application_id").fetchone() == (APPLICATION,)
+            if empty:
+                self._db.executescript(_SCHEMA)
         except OSError as error:
             raise ToolError(f"{path}: {error.strerror}") from None
         except sqlite3.Error as error:
             raise _trouble(path, error) from None
         if not ours:
             raise ToolError(f"{path} is not a bundle of device folders", "give another name", WRONG_USE)
+        self._writes = create
         self._committed = time.monotonic()
 
     def __enter__(self) -> Bundle:
@@ -87,6 +93,8 @@ class Bundle:
         try:
             if self._db.in_transaction:
                 self._db.execute("COMMIT")
+            if self._writes:
+                self._db.execute("PRAGMA journal_mode = DELETE")
         except sqlite3.Error as error:
             raise _trouble(self.path, error) from None
         finally:

@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from espdps import boards, keys
+from espdps import boards, keys, shred
 from espdps.errors import WRONG_USE, ToolError
 from espdps.paths import DEVICES
 
@@ -112,9 +112,12 @@ def unpack(files: dict[str, bytes], registration_id: str, devices: Path = DEVICE
     if not files:
         raise ToolError(f"no device {registration_id!r} in the bundle", "without a name it lists them", WRONG_USE)
     name = keys.check_registration_id(str(json.loads(files["device.json"])["registration_id"]))
-    devices.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _check_free(devices, name)
-    place(files, devices / name)
+    try:
+        devices.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check_free(devices, name)
+        place(files, devices / name)
+    except OSError as error:
+        raise ToolError(f"{devices / name}: {error.strerror}") from None
     return devices / name
 
 
@@ -135,22 +138,13 @@ def load(folder: Path, profiles: Path = boards.BOARDS) -> Device:
     for name in ("secrets.json", "roots.pem"):
         if not (folder / name).is_file():
             raise ToolError(f"{folder / name} is missing", "make it anew: esp-dps new … --force")
-    on_board_only = was_shredded(folder, manifest)
-    if (folder / "device.csr").is_file() and not on_board_only:
+    on_board = shred.on_board(folder)
+    if (folder / "device.csr").is_file() and "device.key" not in on_board:
         if not (folder / "device.key").is_file():
             raise ToolError(f"{folder / 'device.key'} is missing", "make it anew: esp-dps new … --force")
         pair = [(folder / part).read_bytes() for part in ("device.csr", "device.key")]
         keys.check_csr(pair[0], pair[1], config["registration_id"])
-    return Device(folder, config, boards.load(manifest["board"], profiles), on_board_only)
-
-
-def was_shredded(folder: Path, manifest: dict[str, Any]) -> bool:
-    """Whether the private values of a device made with `shred_after_flash` are gone from its folder."""
-    if manifest.get("shred_after_flash") is not True:
-        return False
-    if any((folder / name).exists() for name in ("device.key", "onboarding.key")):
-        return False
-    return manifest.get("auth") == "x509" or "device_key" not in read_json(folder / "secrets.json")
+    return Device(folder, config, boards.load(manifest["board"], profiles), bool(on_board))
 
 
 def device_key(folder: Path) -> str:
@@ -159,6 +153,12 @@ def device_key(folder: Path) -> str:
     if not isinstance(key, str):
         raise ToolError(f"{folder / 'secrets.json'}: 'device_key' is missing")
     return key
+
+
+def check_id_scope(id_scope: str) -> None:
+    """Raises ToolError unless it looks like one."""
+    if not _ID_SCOPE.fullmatch(id_scope):
+        raise ToolError(f"{id_scope!r} is no id scope", "it looks like 0ne00ABCDEF", WRONG_USE)
 
 
 def contents(plan: Plan) -> dict[str, bytes]:
@@ -176,8 +176,7 @@ def contents(plan: Plan) -> dict[str, bytes]:
         secrets["device_key"] = plan.device_key
     else:
         raise ToolError("no device key and no onboarding certificate", "give one of them", WRONG_USE)
-    if not _ID_SCOPE.fullmatch(plan.id_scope):
-        raise ToolError(f"{plan.id_scope!r} is no id scope", "it looks like 0ne00ABCDEF", WRONG_USE)
+    check_id_scope(plan.id_scope)
     if not 0 < plan.port < 65536:
         raise ToolError(f"{plan.port} is no port", "", WRONG_USE)
     if plan.wifi_ssid is not None:
@@ -220,7 +219,7 @@ def _check_free(devices: Path, registration_id: str, force: bool = False) -> Non
     for other in os.listdir(devices):
         if other.lower() == registration_id.lower() and not (force and other == registration_id):
             if other == registration_id:
-                raise ToolError(f"{devices / other} is there already", "esp-dps new … --force makes it anew, new keys")
+                raise ToolError(f"{devices / other} is there already", "new … --force makes it anew, with new keys")
             raise ToolError(f"{devices / other} is there already", SAME_DEVICE)
 
 

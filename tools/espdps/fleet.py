@@ -276,7 +276,7 @@ def _compare(wanted: devices.Plan, files: dict[str, bytes]) -> None:
                 differ.append(name)
         if wanted.key_kind and hashlib.sha256(files["device.csr"]).hexdigest() != manifest.get("csr_sha256"):
             differ.append("device.csr")
-        shredded = manifest.get("shred_after_flash") is True and "device_key" not in secrets
+        shredded = "secrets.json" in (manifest.get("shredded") or {})
         if secrets.get("device_key") != wanted.device_key and not shredded:
             differ.append("device key")
         if secrets.get("wifi_ssid") != wanted.wifi_ssid:

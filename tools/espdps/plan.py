@@ -13,6 +13,7 @@ from espdps import keys
 from espdps.errors import WRONG_USE, ToolError
 
 COLUMNS = ("registration_id", "board", "key_type", "wifi_ssid", "device_key_file", "onboarding_cert", "onboarding_key")
+OF_FLASH = ("port", "chip_id")  # what `flash --all` reads in the same file
 SECRET = {"device_key", "group_key", "key", "primary_key", "password", "wifi_password", "psk"}
 NO_KEY = "none"  # as key_type: no private key and no CSR
 LONGEST = 1024  # characters of a field
@@ -73,7 +74,7 @@ def columns(path: Path) -> tuple[list[str], str]:
 
 def ignored(path: Path) -> list[str]:
     """Columns of the file that mean nothing here. Raises ToolError as `columns` does."""
-    return [name for name in columns(path)[0] if name and name not in COLUMNS]
+    return [name for name in columns(path)[0] if name and name not in COLUMNS + OF_FLASH]
 
 
 def lines(path: Path) -> int:
@@ -83,23 +84,20 @@ def lines(path: Path) -> int:
 
 
 def read(path: Path) -> Iterator[Row | Bad]:
-    """Every row in turn; empty lines are none. Raises ToolError if it is no plan, or is one without a single row."""
+    """Every row in turn, one line each; empty lines are none. Raises ToolError for no plan, or one without rows."""
     names, separator = columns(path)
     at = {name: names.index(name) for name in COLUMNS if name in names}
+    found = False
     with _open(path) as file:
-        reader = csv.reader(file, delimiter=separator, strict=True)
-        next(reader)
-        found = False
-        while True:
-            line = reader.line_num + 1
+        # Line by line, so that a quote that is missing costs its own row, and not all that follow.
+        for line, text in enumerate(file, 1):
+            if line == 1 or not text.strip():
+                continue
             try:
-                fields = next(reader)
-            except StopIteration:
-                break
+                (fields,) = csv.reader([text], delimiter=separator, strict=True)
             except csv.Error as error:
                 found = True
-                lost = f"lines {line} to {reader.line_num}: " if reader.line_num > line else ""
-                yield Bad(line, "", f"{lost}not CSV, {error}; is a quote missing?")
+                yield Bad(line, "", f"not CSV in one line: {error}")
                 continue
             if any(field.strip() for field in fields):
                 found = True
@@ -117,13 +115,13 @@ def _row(line: int, fields: list[str], at: dict[str, int], width: int) -> Row | 
     if len(fields) > width:
         return Bad(line, shown, f"{len(fields)} fields for {width} columns")
     if any(len(value) > LONGEST for value in values.values()):
-        return Bad(line, shown, f"a field of more than {LONGEST} characters: is a quote missing at its end?")
+        return Bad(line, shown, f"a field of more than {LONGEST} characters")
     if not registration_id:
         return Bad(line, "", "no registration_id")
     try:
         keys.check_registration_id(registration_id)
     except ToolError as error:
-        return Bad(line, shown, f"{error.message}: {error.hint}")
+        return Bad(line, shown, f"no registration id: {error.hint}")
     return Row(line, **values)
 
 

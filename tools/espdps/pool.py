@@ -14,7 +14,7 @@ from typing import Any
 
 from espdps.errors import ToolError
 
-AHEAD = 2  # batches a worker has: one it works on and one that waits, so that it never waits itself
+AHEAD = 4  # batches a worker has: one it works on and some that wait, so that it never waits for the one who gives
 
 
 def cores() -> int:

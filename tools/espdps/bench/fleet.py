@@ -19,8 +19,8 @@ from espdps import fleet, roots
 from espdps.bench.row import Row
 from espdps.pool import Pool, cores
 
-DEVICES = 3000
-ROUNDS = 7
+DEVICES = 8000
+ROUNDS = 3
 BAR = 80  # percent of what cryptography alone does
 
 

@@ -1,18 +1,22 @@
-"""Device folders: `new`."""
+"""Device folders: `new`, `list`, `doctor`."""
 
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import asdict
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from espdps import boards, devices, keys
 from espdps.commands import output, secrets
 from espdps.commands.options import AsJson, DeviceKeyFile, Devices, GroupKeyFile, KeyType, SimFolder
-from espdps.errors import WRONG_USE, ToolError
-from espdps.paths import DEVICES
+from espdps.errors import FAILED, WRONG_USE, ToolError
+from espdps.paths import DEVICES, FIRMWARE
 
 app = typer.Typer()
 
@@ -97,3 +101,89 @@ def new(
         if not no_csr:
             made += f", {key_type.value} key and CSR"
         output.out.print(f"{folder}: {made}, for {board}", soft_wrap=True)
+
+
+@app.command("list")
+def list_devices(devices_folder: Devices = DEVICES, as_json: AsJson = False) -> None:
+    """List all devices: what they are, and which board has which.
+
+    "until" is the end of the onboarding certificate; the one that Azure issues is on the board, and `monitor` shows it.
+    A key that is "on the board" was removed from this PC after flashing.
+
+    \b
+    EXAMPLE
+      esp-dps list
+      esp-dps list --json | jq -r 'select(.flashed_at == null) | .registration_id'
+    """
+    from espdps import inventory
+
+    found = inventory.read(devices_folder)
+    if as_json:
+        for entry in found:
+            output.print_json(asdict(entry))
+        return
+    shown = Table("device", "board", "signs in by", "key", "chip", "flashed", "until", box=None, pad_edge=False)
+    for column in shown.columns:
+        column.overflow = "fold"
+    count = damaged = flashed = 0
+    for entry in found:
+        count += 1
+        if entry.fault:
+            damaged += 1
+            shown.add_row(entry.registration_id, entry.fault, style="red")
+            continue
+        flashed += entry.flashed_at is not None
+        key = (entry.key_type or "none") + (", on the board" if entry.on_board_only else "")
+        shown.add_row(
+            entry.registration_id, entry.board, {"x509": "X.509"}.get(entry.auth, "key"), key,
+            entry.chip_id or "", _day(entry.flashed_at), _day(entry.certificate_until),
+        )  # fmt: skip
+    if count:
+        output.out.print(shown)
+    end = f", {damaged} damaged: esp-dps doctor says how" if damaged else ""
+    output.err.print(f"{count:,} devices in {devices_folder}, {flashed:,} flashed{end}", style="dim", soft_wrap=True)
+
+
+@app.command()
+def doctor(
+    device: Annotated[str, typer.Argument(help="Registration id, or path of a device folder.")],
+    group_key_file: GroupKeyFile = None,
+    firmware: Annotated[Path, typer.Option(help="Its folder.", show_default="firmware/ of the checkout")] = FIRMWARE,
+    devices_folder: Devices = DEVICES,
+    as_json: AsJson = False,
+) -> None:
+    """Say what is wrong with a device folder, before any board is flashed.
+
+    Looks at settings, keys, CSR, certificates, roots, profile, who may read the files, and whether the firmware
+    compiles; no board and no network. With the group key (--group-key-file, or ESPDPS_GROUP_KEY) it checks that the
+    device key comes from it. Exit code 1 if anything is wrong; a note alone is not.
+
+    \b
+    EXAMPLE
+      esp-dps doctor greenhouse-1
+    """
+    from espdps import doctor as worker
+
+    folder = next((path for path in (devices_folder / device, Path(device)) if path.is_dir()), None)
+    if folder is None:
+        raise ToolError(f"no device {device!r} in {devices_folder}", "esp-dps new makes one", WRONG_USE)
+    given = group_key_file or secrets.GROUP_KEY in os.environ  # never asked for
+    key = secrets.group_key(group_key_file) if given else None
+    found = worker.examine(folder, group_key=key, firmware=firmware)
+    wrong = sum(finding.wrong for finding in found)
+    for finding in found:
+        if as_json:
+            output.print_json(asdict(finding))
+            continue
+        mark, style = ("wrong", "red") if finding.wrong else ("note ", "yellow")
+        output.out.print(f"{mark}  {finding.where}: {finding.message}", style=style, soft_wrap=True)
+        if finding.remedy:
+            output.out.print(f"       {finding.remedy}", soft_wrap=True)
+    if not as_json:
+        output.out.print(f"{folder}: " + (f"{wrong} wrong" if wrong else "nothing wrong"), soft_wrap=True)
+    if wrong:
+        raise typer.Exit(FAILED)
+
+
+def _day(seconds: int | None) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d") if seconds else ""

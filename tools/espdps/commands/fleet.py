@@ -63,7 +63,8 @@ def fleet(
       device_key_file   an individual enrollment's key: a file, base64
       onboarding_cert   X.509 enrollment: client certificate, PEM, leaf first
       onboarding_key    and its private key; PEM or DER
-    File names start at the plan's folder. Other columns are left alone.
+    File names start at the plan's folder. Other columns are left alone; port and
+    chip_id are for flash --all.
 
     \b
     SECRETS
@@ -92,6 +93,7 @@ def fleet(
     scope = id_scope or info.get("id_scope")
     if scope is None:
         raise ToolError("no id scope", "--id-scope 0ne…; it stands on the overview page of the DPS instance", WRONG_USE)
+    devices.check_id_scope(scope)
     wants_wifi = wifi_ssid is not None or "wifi_ssid" in names
     if not wants_wifi and not info:
         output.err.print("no --wifi-ssid: boards with Wi-Fi will have no network to join", style="yellow")
@@ -167,10 +169,11 @@ def unpack(
     """Take device folders out of a bundle.
 
     Without any name it lists the names in the bundle. A folder that is there is never replaced. A bundle is an SQLite
-    Archive too, which sqlite3 unpacks without this tool:
+    file, and the program sqlite3 gets at the folders as well:
 
     \b
-      sqlite3 fleet.db -Ax greenhouse-1
+      sqlite3 fleet.db "SELECT writefile(name, data, mode) FROM sqlar
+          WHERE name GLOB 'greenhouse-1/*'"
 
     \b
     EXAMPLE

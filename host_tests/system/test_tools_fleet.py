@@ -1,0 +1,236 @@
+"""A fleet as whoever makes one meets it: all rows become devices, bad ones are named, nothing is made twice or lost."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from espdps import doctor
+from espdps.bundle import Bundle
+from espdps.errors import ToolError
+from espdps.paths import ROOT
+
+GROUP_KEY = base64.b64encode(bytes(range(64))).decode()
+COMMAND = [sys.executable, "-m", "espdps.cli"]
+COMMON = ["--id-scope", "0ne00ABCDEF", "--board", "UNIX", "--key-type", "ec-p256"]
+
+
+def environment(**more: str) -> dict[str, str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("ESPDPS_")}
+    return {**clean, "PYTHONPATH": str(ROOT / "tools"), "COLUMNS": "200", "ESPDPS_GROUP_KEY": GROUP_KEY, **more}
+
+
+def esp_dps(folder: Path, *words: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *map(str, words)],
+        cwd=folder, env=environment(**more), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+def fleet(folder: Path, *words: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
+    return esp_dps(folder, "fleet", "plan.csv", *COMMON, "--processes", "2", *words, **more)
+
+
+def states(folder: Path) -> dict[str, list[str]]:
+    with (folder / "plan.manifest.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {
+        state: [row["registration_id"] for row in rows if row["state"] == state] for state in ("made", "kept", "bad")
+    }
+
+
+def write_plan(folder: Path, count: int) -> list[str]:
+    names = [f"unit-{n:03}" for n in range(count)]
+    (folder / "plan.csv").write_text("registration_id\n" + "".join(f"{name}\n" for name in names))
+    return names
+
+
+def keys_of(folder: Path) -> dict[str, bytes]:
+    return {path.parent.name: path.read_bytes() for path in folder.glob("[!.]*/device.key")}
+
+
+def test_bad_rows_are_named_and_the_rest_is_made(tmp_path: Path) -> None:
+    rows = [
+        b"\xef\xbb\xbfRegistration_ID,board,key_type,note",
+        b'"good-1",,,"x, y"', b"good-2,ESP32_GENERIC,none,", b"GOOD-1,,,", b"../x,,,", b"good-3,ESP99,,", b"",
+        b"a" * 200 + b",,,", b"b" * 65 + b",,,", b"good-4,,dsa,", b"good-5,,,,,,", b"good-\xff,,,", b'"good-6,,,',
+        b",UNIX,,", b"good-7,,ec-p384,",
+    ]  # fmt: skip
+    (tmp_path / "plan.csv").write_bytes(b"\r\n".join(rows))
+    done = fleet(tmp_path, "--devices", "d", "--json")
+    assert done.returncode == 1 and "columns left alone: note" in done.stderr
+    *bad, totals = map(json.loads, done.stdout.splitlines())
+    assert {fault["line"]: fault["reason"].split(":")[0] for fault in bad} == {
+        4: "the same registration id as in line 2 good-1; for DPS, ids that differ in case only are one device",
+        5: "no registration id",
+        6: "no board profile 'ESP99'",
+        8: "no registration id",
+        9: "a registration id of 65 characters does not fit into a certificate",
+        10: "no key type 'dsa'",
+        11: "7 fields for 4 columns",
+        12: "not UTF-8",
+        13: "not CSV in one line",
+        14: "no registration_id",
+    }
+    assert (totals["made"], totals["kept"], totals["bad"]) == (3, 0, 10)
+    assert states(tmp_path)["made"] == ["good-1", "good-2", "good-7"]
+    assert sorted(path.name for path in (tmp_path / "d").glob("[!.]*")) == ["good-1", "good-2", "good-7"]
+    for name in ("good-1", "good-7"):
+        assert doctor.examine(tmp_path / "d" / name, group_key=GROUP_KEY, firmware=None) == []
+        request = subprocess.run(
+            ["openssl", "req", "-inform", "DER", "-in", f"d/{name}/device.csr", "-verify", "-noout", "-subject"],
+            cwd=tmp_path, capture_output=True, text=True, check=True, timeout=30,
+        )  # fmt: skip
+        assert name in request.stdout
+
+
+@pytest.mark.parametrize("bundle", [False, True])
+def test_killed_in_the_middle_it_goes_on_and_makes_nothing_twice(tmp_path: Path, bundle: bool) -> None:
+    names = write_plan(tmp_path, 60)
+    # RSA takes long enough for a kill to find it at work
+    where = ["--bundle", "f.db"] if bundle else ["--devices", "d"]
+    words = [*COMMAND, "fleet", "plan.csv", *COMMON[:4], "--key-type", "rsa-2048", "--processes", "2", *where]
+    process = psutil.Popen(
+        words, cwd=tmp_path, env=environment(), stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+    def there() -> dict[str, bytes]:
+        if not bundle:
+            return keys_of(tmp_path / "d")
+        with Bundle(tmp_path / "f.db") as made:
+            return {name: made.find(name)["device.key"] for name in made.names()}
+
+    try:
+        # A bundle that is being written is in use, so it is its log that shows that there is something in it.
+        log = tmp_path / "f.db-wal"
+        while process.poll() is None and not (log.exists() and log.stat().st_size > 50_000 if bundle else there()):
+            time.sleep(0.005)
+        assert process.poll() is None
+        workers = process.children(recursive=True)
+    finally:
+        process.kill()
+        process.wait()
+    psutil.wait_procs(workers, timeout=60)
+    assert not [worker for worker in workers if worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE]
+    before = there()
+    assert 0 < len(before) < len(names)
+    assert not (tmp_path / "plan.manifest.csv").exists()
+
+    again = esp_dps(tmp_path, *words[3:])
+    assert again.returncode == 0, again.stderr
+    after = there()
+    assert sorted(after) == names and len(set(after.values())) == len(names)
+    assert {name: after[name] for name in before} == before
+    found = states(tmp_path)
+    assert found["kept"] == sorted(before) and not found["bad"]
+    assert len(found["made"]) == len(names) - len(before)
+    if not bundle:
+        assert not list((tmp_path / "d").glob(".fleet-*"))
+
+
+def test_what_is_there_must_be_what_the_plan_asks_for(tmp_path: Path) -> None:
+    write_plan(tmp_path, 1)
+    assert fleet(tmp_path, "--devices", "d").returncode == 0
+    before = keys_of(tmp_path / "d")
+    other_key = base64.b64encode(bytes(64)).decode()
+    for words, more, differs in (
+        ((), {"ESPDPS_GROUP_KEY": other_key}, "another device key"),
+        (("--id-scope", "0ne00OTHER0"), {}, "another id_scope"),
+        (("--board", "ESP32_GENERIC"), {}, "another board"),
+        (("--key-type", "ec-p384"), {}, "another key_type"),
+        (("--wifi-ssid", "Greenhouse"), {"ESPDPS_WIFI_PASSWORD": ""}, "another wifi_ssid"),
+    ):
+        done = fleet(tmp_path, "--devices", "d", *words, **more)
+        assert done.returncode == 1 and differs in done.stderr, done.stderr
+    (tmp_path / "d" / "unit-000" / "device.csr").write_bytes(b"0")
+    assert "another device.csr" in fleet(tmp_path, "--devices", "d").stderr
+    (tmp_path / "d" / "unit-000" / "device.csr").unlink()
+    assert "damaged" in fleet(tmp_path, "--devices", "d").stderr
+    assert keys_of(tmp_path / "d") == before
+
+
+def test_a_bundle_gives_back_the_folders(tmp_path: Path) -> None:
+    names = write_plan(tmp_path, 3)
+    assert fleet(tmp_path, "--bundle", "f.db").returncode == 0
+    assert (tmp_path / "f.db").stat().st_mode & 0o777 == 0o600
+    assert esp_dps(tmp_path, "unpack", "f.db").stdout.split() == names
+    assert esp_dps(tmp_path, "unpack", "f.db", "UNIT-001", "--devices", "d").returncode == 0
+    folder = tmp_path / "d" / "unit-001"
+    assert doctor.examine(folder, group_key=GROUP_KEY, firmware=None) == []
+    with sqlite3.connect(tmp_path / "f.db") as plain:  # as any other program reads it
+        rows = plain.execute("SELECT name, mode, sz, data FROM sqlar WHERE name GLOB 'unit-001*'").fetchall()
+    assert {name: data for name, _, _, data in rows if data} == {
+        f"unit-001/{path.name}": path.read_bytes() for path in folder.iterdir()
+    }
+    assert all(
+        oct(mode) == ("0o100600" if data else "0o40700") and size == len(data or b"") for _, mode, size, data in rows
+    )
+    twice = esp_dps(tmp_path, "unpack", "f.db", "unit-001", "--devices", "d")
+    assert twice.returncode == 1 and "is there already" in twice.stderr
+    assert "no device 'x'" in esp_dps(tmp_path, "unpack", "f.db", "x", "--devices", "d").stderr
+
+
+def test_a_second_run_at_the_same_time_is_refused(tmp_path: Path) -> None:
+    write_plan(tmp_path, 1)
+    with Bundle(tmp_path / "f.db", create=True):
+        done = fleet(tmp_path, "--bundle", "f.db")
+        assert done.returncode == 1 and "is in use" in done.stderr
+    import fcntl
+
+    (tmp_path / "d").mkdir()
+    with (tmp_path / "d" / ".fleet").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = fleet(tmp_path, "--devices", "d")
+        assert done.returncode == 1 and "another run" in done.stderr
+    assert fleet(tmp_path, "--devices", "d").returncode == 0
+
+
+def test_a_full_disk_ends_it_in_one_line_and_leaves_no_half_device(tmp_path: Path) -> None:
+    write_plan(tmp_path, 2)
+    limited = ["bash", "-c", 'ulimit -f 1; trap "" XFSZ; exec "$@"', "-", *COMMAND, "fleet", "plan.csv", *COMMON]
+    done = subprocess.run(
+        [*limited, "--devices", "d"],
+        cwd=tmp_path, env=environment(PYTHONDONTWRITEBYTECODE="1"), capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 1 and "File too large" in done.stderr and "Traceback" not in done.stderr
+    assert [path.name for path in (tmp_path / "d").iterdir()] == [".fleet"]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "no column registration_id"),
+        (b"name\nx\n", "no column registration_id"),
+        ("registration_id\nx\n".encode("utf-16"), "no column registration_id"),
+        (b"registration_id\n\n", "has no rows"),
+        (b"registration_id,board,board\nx,,\n", "two columns board"),
+        (b"registration_id,device_key\nx,y\n", "no secrets in a plan"),
+    ],
+)
+def test_what_is_no_plan_is_said_so(tmp_path: Path, content: bytes, says: str) -> None:
+    (tmp_path / "plan.csv").write_bytes(content)
+    done = fleet(tmp_path, "--devices", "d")
+    assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr
+    assert not list((tmp_path / "d").glob("[!.]*"))
+
+
+def test_what_is_no_bundle_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("hello " * 100)
+    with sqlite3.connect(tmp_path / "other.db") as other:
+        other.execute("CREATE TABLE x (y)")
+    for name in ("text", "other.db"):
+        before = (tmp_path / name).read_bytes()
+        with pytest.raises(ToolError, match="is not a bundle"):
+            Bundle(tmp_path / name, create=True)
+        assert (tmp_path / name).read_bytes() == before
