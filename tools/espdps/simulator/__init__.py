@@ -3,8 +3,9 @@
 What is imported from here stays; everything below is free to change.
 """
 
+from .controls import GROUP
 from .options import Options
-from .server import GROUP, Simulator, serving
+from .server import Simulator, serving
 from .trouble import (
     Alert,
     Assigning,

@@ -10,9 +10,10 @@ from typing import Any
 
 from cryptography import x509
 
-from . import attestation, ca, sas
+from . import attestation, ca, certificates, sas
 from .mqtt import Connect, Refused
-from .state import Device, State
+from .records import Device
+from .state import State
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def admit(state: State, authority: ca.IssuingAuthority, connect: Connect, host: 
             proof: dict[str, Any] = {"auth": "sas", "certificate": None}
         elif connect.certificate is not None:
             _check_certificate(authority, device, connect.certificate, connect.chain)
-            proof = {"auth": "x509", "certificate": ca.facts(connect.certificate)}
+            proof = {"auth": "x509", "certificate": certificates.facts(connect.certificate)}
         else:
             raise _No("neither token nor client certificate")
         if not device.enabled:
@@ -69,7 +70,7 @@ def _check_certificate(
     authority: ca.IssuingAuthority, device: Device, certificate: x509.Certificate, chain: tuple[x509.Certificate, ...]
 ) -> None:
     """By what DPS prepared: an issued certificate, the enrolled one, or one by an enrolled signer."""
-    refusal = ca.out_of_date(certificate)
+    refusal = certificates.out_of_date(certificate)
     if refusal is not None:
         raise _No(refusal)
     if certificate in device.certificates:
@@ -83,5 +84,5 @@ def _check_certificate(
             attestation.signer_of(certificate, chain, device.signers)
         except attestation.Untrusted as error:
             raise _No(str(error)) from None
-    if ca.common_name(certificate.subject) != device.id:
+    if certificates.common_name(certificate.subject) != device.id:
         raise _No("common name of the certificate is not the device id")

@@ -16,10 +16,10 @@ from typing import Any
 
 from cryptography import x509
 
-from . import ca, issuance
+from . import ca, certificates, issuance
 from .errors import ServiceError, error_body
 from .options import Options
-from .state import Device
+from .records import Device
 from .trouble import Chain, Error, Form, Trouble
 
 _FIELDS = {"id", "csr", "replace"}
@@ -42,7 +42,7 @@ class Renewal:
     csr: str
     trouble: Trouble
     correlation_id: str = field(default_factory=lambda: str(uuid.uuid4()))
-    expires: datetime.datetime = field(default_factory=lambda: ca.now() + _LIFE)
+    expires: datetime.datetime = field(default_factory=lambda: certificates.now() + _LIFE)
     answer: tuple[int, Body] | None = None
 
     def accepted(self) -> dict[str, Any]:
@@ -61,7 +61,11 @@ class Credentials:
     def active(self, device: Device) -> Renewal | None:
         """The device's operation, if it has one."""
         renewal = self._active.get((device.hub, device.id.lower()))
-        return renewal if renewal is not None and renewal.device is device and renewal.expires > ca.now() else None
+        return (
+            renewal
+            if renewal is not None and renewal.device is device and renewal.expires > certificates.now()
+            else None
+        )
 
     def begin(self, device: Device, connection: int, rid: str, body: bytes, trouble: Trouble) -> Renewal:
         """Takes a request; ``trouble`` is what is scripted for all of its way. Raises ServiceError."""

@@ -12,13 +12,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from . import attestation, ca, issuance, sas
+from . import ca, certificates, issuance
 from .errors import ServiceError, error_body
 from .events import EventLog
+from .identification import by_certificate, by_token, is_me, refused
 from .mqtt import Connect, Message, Refused
 from .options import Options
 from .packets import Violation
-from .state import ID, Enrollment, NoHub, Operation, State
+from .records import Enrollment, NoHub, Operation
+from .state import State
 from .trouble import Assigning, Chain, Error, Late, Profile, Raw, Rid, Spelling, Troubles, Vanished
 from .trouble import State as FinalState
 
@@ -73,14 +75,18 @@ class DpsConnection:
 
     def accept(self, connection: int) -> None:
         self._number = connection
-        if not self._is_me(self._connect.client_id):
-            raise self._refused("client id is not the registration id")
-        if self._connect.will_topic is not None:
-            raise self._refused("DPS takes no will")
-        attest, auth = (self._by_token, "sas") if self._connect.password is not None else (self._by_certificate, "x509")
+        connect, state = self._connect, self._dps.state
+        if not is_me(self.device, connect.client_id):
+            raise refused(self.device, "client id is not the registration id")
+        if connect.will_topic is not None:
+            raise refused(self.device, "DPS takes no will")
+        auth = "sas" if connect.password is not None else "x509"
         # Seen at the real service: who signs wrongly is let in and told so when it registers.
         try:
-            self._enrollment = attest()
+            if auth == "sas":
+                self._enrollment, self._proof = by_token(state, self._dps.id_scope, connect, self.device)
+            else:
+                self._enrollment, self._proof = by_certificate(state, connect, self.device)
         except ServiceError as error:
             self._problem = error
         self._report("dps.connect", api_version=self._version, auth=auth)
@@ -127,75 +133,6 @@ class DpsConnection:
     def end(self) -> None:
         """Nothing is held for a connection: an operation outlives it."""
 
-    # Attestation
-
-    def _by_token(self) -> Enrollment:
-        """The enrollment whose key signed the token. Raises Refused and ServiceError.
-
-        An individual enrollment is the only one that counts for its registration id. A key derived from no group's
-        cannot be told from a wrong one, so only where there is no group at all the enrollment is what is missing.
-        """
-        try:
-            resource = f"{self._dps.id_scope}/registrations/{self.device}"
-            token = sas.check(self._connect.password, resource, "registration")
-        except sas.BadToken as error:
-            raise self._refused(str(error)) from None
-        individual = self._individual()
-        candidates = [individual] if individual is not None else self._dps.state.groups()
-        if not candidates:
-            raise ServiceError(404, 404201, "Enrollment not found.")
-        for enrollment in candidates:
-            if token.signed_by(enrollment.device_keys(self.device)):
-                self._proof = {"symmetricKey": {"enrollmentGroupId": enrollment.id} if enrollment.group else {}}
-                return enrollment
-        raise ServiceError(401, 401000, "Unauthorized.")
-
-    def _by_certificate(self) -> Enrollment:
-        """The enrollment of the client certificate or of its signer. Raises Refused and ServiceError.
-
-        Seen at the service: a certificate that is not this device's is refused in the CONNACK, and 401002 with one of
-        three texts answers the registration of others. Which fault gets which is inference, here and in attestation.py.
-        """
-        leaf, chain = self._connect.certificate, self._connect.chain
-        if leaf is None:
-            raise self._refused("neither token nor client certificate")
-        name = ca.common_name(leaf.subject)
-        if name is None or not self._is_me(name):
-            raise self._refused("common name of the certificate is not the registration id")
-        proof: dict[str, Any] = {"certificateInfo": attestation.certificate_info(leaf)}
-        enrollment = self._individual()
-        if enrollment is not None:
-            if not enrollment.certificates:
-                raise ServiceError(401, 401002, "Unauthorized.")
-            if leaf not in enrollment.certificates:
-                raise self._refused("client certificate is not the enrolled one")
-            if ca.out_of_date(leaf) is not None:
-                raise ServiceError(401, 401002, attestation.OUT_OF_DATE)
-        else:
-            # A signer that two groups share counts for the elder.
-            signers = {signer: group for group in reversed(self._dps.state.groups()) for signer in group.certificates}
-            try:
-                signer = attestation.signer_of(leaf, chain, signers)
-            except attestation.Untrusted as error:
-                raise ServiceError(401, 401002, str(error)) from None
-            enrollment = signers[signer]
-            proof["enrollmentGroupId"] = enrollment.id
-            proof["signingCertificateInfo"] = attestation.certificate_info(signer)
-        self._proof = {"x509": proof}
-        return enrollment
-
-    def _individual(self) -> Enrollment | None:
-        """The individual enrollment of this registration id. Raises ServiceError for an id that is none."""
-        if not ID.fullmatch(self.device):
-            raise ServiceError(400, 400004, "Invalid registration ID.")
-        return self._dps.state.enrollment(self.device, group=False)
-
-    def _is_me(self, name: str) -> bool:
-        return name.lower() == self.device.lower()  # registration ids are case-insensitive
-
-    def _refused(self, reason: str) -> Refused:
-        return Refused("dps", self.device, 5, reason)
-
     # Requests
 
     def _answer(self, place: str, query: dict[str, str], body: bytes, rid: str) -> Message:
@@ -219,7 +156,7 @@ class DpsConnection:
         csr, payload = issuance.request(request, self._version), request.get("payload")
         self._report("dps.register", csr=csr is not None, payload=payload is not None)
         # A body for another id contradicts the connection; the service's code for it is not known, this is its kin.
-        if not self._is_me(str(request.get("registrationId") or self.device)):
+        if not is_me(self.device, str(request.get("registrationId") or self.device)):
             raise ServiceError(400, 400004, "The registration ID in the body is not the one of the connection.")
         signing_request = None
         if csr is not None:
@@ -308,7 +245,7 @@ class DpsConnection:
             "dps.assigned",
             hub=registration.hub,
             device_id=registration.device_id,
-            certificate=certificate and ca.facts(certificate),
+            certificate=certificate and certificates.facts(certificate),
         )
         return result
 

@@ -14,7 +14,8 @@ from aiohttp import web
 
 from . import sas
 from .errors import ServiceError, error_body, timestamp
-from .state import ID, Enrollment, State, new_etag, new_key
+from .records import ID, Enrollment, new_etag, new_key
+from .state import State
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _STATUS = ("enabled", "disabled")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import ca, messages
+from . import ca, certificates, messages
 from .admission import admit
 from .credentials import Body, Credentials, Renewal, failure
 from .errors import ServiceError, timestamp
@@ -23,7 +23,8 @@ from .messages import CloudMessage
 from .mqtt import Connect, Message, Refused
 from .options import Options
 from .packets import Violation
-from .state import Device, State
+from .records import Device
+from .state import State
 from .trouble import Cut, Delay, Error, Ignore, Reconnect, Troubles
 from .twin import Document, check
 
@@ -132,7 +133,7 @@ class Hub:
             rid=renewal.rid,
             status=status,
             error_code=body.get("errorCode") if isinstance(body, dict) else None,
-            certificate=certificate and ca.facts(certificate),
+            certificate=certificate and certificates.facts(certificate),
         )
         if connection is not None:
             connection.offer(renewal)

@@ -18,7 +18,7 @@ from .events import Event
 from .https import check_etag, read_json
 from .hub import Hub
 from .messages import CloudMessage, packed
-from .state import Device, new_etag
+from .records import Device, new_etag
 from .twin import check
 
 _TIMEOUTS = range(5, 301)  # seconds, of a method

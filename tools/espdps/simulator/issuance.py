@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from . import ca
+from . import ca, certificates
 from .attestation import certificate_info
 from .errors import ServiceError, timestamp
-from .state import new_etag
+from .records import new_etag
 from .trouble import Chain
 
 _SINCE = "2025-07-01"  # the first api-version with today's form
@@ -66,7 +66,7 @@ def check(csr: Csr, registration_id: str, key_types: tuple[str, ...]) -> None:
     try:
         good = csr.is_signature_valid
         key_type = _key_type(csr.public_key())
-        name = ca.common_name(csr.subject)
+        name = certificates.common_name(csr.subject)
     except (TypeError, ValueError, InvalidSignature, UnsupportedAlgorithm):
         raise ServiceError(400, 400004, "csr: cannot be verified.") from None
     if not good:
