@@ -4,7 +4,7 @@ What is imported from here stays; everything below is free to change.
 """
 
 from .controls import GROUP
-from .options import Options
+from .options import Link, Options
 from .server import Simulator, serving
 from .trouble import (
     Alert,
@@ -42,6 +42,7 @@ __all__ = [
     "Form",
     "Ignore",
     "Late",
+    "Link",
     "Options",
     "Profile",
     "Raw",

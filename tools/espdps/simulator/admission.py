@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
-from . import attestation, ca, certificates, sas
+from . import attestation, certificates, sas
 from .mqtt import Connect, Refused
 from .records import Device
+from .registry import Registry
 from .state import State
 
 
@@ -27,7 +29,7 @@ class Admission:
     expires: int | None
 
 
-def admit(state: State, authority: ca.IssuingAuthority, connect: Connect, host: str, device_id: str) -> Admission:
+def admit(state: State, registry: Registry, connect: Connect, host: str, device_id: str) -> Admission:
     """Raises Refused."""
     try:
         if host not in state.hubs:
@@ -40,7 +42,7 @@ def admit(state: State, authority: ca.IssuingAuthority, connect: Connect, host: 
             expires = _check_token(device, connect.password)
             proof: dict[str, Any] = {"auth": "sas", "certificate": None}
         elif connect.certificate is not None:
-            _check_certificate(authority, device, connect.certificate, connect.chain)
+            _check_certificate(registry, device, connect.certificate, connect.chain)
             proof = {"auth": "x509", "certificate": certificates.facts(connect.certificate)}
         else:
             raise _No("neither token nor client certificate")
@@ -67,17 +69,17 @@ def _check_token(device: Device, password: str) -> int:
 
 
 def _check_certificate(
-    authority: ca.IssuingAuthority, device: Device, certificate: x509.Certificate, chain: tuple[x509.Certificate, ...]
+    registry: Registry, device: Device, certificate: x509.Certificate, chain: tuple[x509.Certificate, ...]
 ) -> None:
     """By what DPS prepared: an issued certificate, the enrolled one, or one by an enrolled signer."""
     refusal = certificates.out_of_date(certificate)
     if refusal is not None:
         raise _No(refusal)
-    if certificate in device.certificates:
+    if certificate in device.certificates or _thumbprints(certificate) & set(device.thumbprints):
         return  # known by its thumbprint, so its name says nothing
-    if authority.revoked(certificate):
+    if registry.authority.revoked(certificate):
         raise _No("the policy that issued the certificate was revoked")
-    if not (device.issued and authority.issued(certificate)):
+    if not (device.issued and registry.authority.issued(certificate)):
         if not device.signers:
             raise _No("certificate not issued by an authority of this device")
         try:
@@ -86,3 +88,10 @@ def _check_certificate(
             raise _No(str(error)) from None
     if certificates.common_name(certificate.subject) != device.id:
         raise _No("common name of the certificate is not the device id")
+    if registry.revoked(device, certificate):
+        raise _No("the device's certificates were revoked")
+
+
+def _thumbprints(certificate: x509.Certificate) -> set[str]:
+    """In the two forms that a hub takes."""
+    return {certificate.fingerprint(digest).hex().upper() for digest in (hashes.SHA1(), hashes.SHA256())}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import ssl
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
@@ -20,6 +21,7 @@ from .certificates import (
     DAY,
     Pair,
     build,
+    common_name,
     keep,
     key_usage,
     load_key,
@@ -36,6 +38,7 @@ from .certificates import (
 from .files import write_private
 
 _SERVER_DAYS = 365
+DEFAULT = "default"  # the credential policy that is there from the start
 
 
 class ServerIdentity:
@@ -82,37 +85,67 @@ class ServerIdentity:
         return context
 
 
-class IssuingAuthority:
-    """Signs operational certificates: P-384 root and intermediate, SHA-384, as seen on the real service.
+@dataclass(frozen=True)
+class Issuers:
+    """The intermediates of one policy: that which issues, and one for chains of four, which has another above it."""
 
-    A second, ``deep`` intermediate has one more above it, for chains of four.
+    usual: Pair
+    deep: Pair
+
+    @property
+    def certificates(self) -> tuple[x509.Certificate, x509.Certificate]:
+        return self.usual.certificate, self.deep.certificate
+
+
+class IssuingAuthority:
+    """Signs operational certificates: P-384 root and intermediates, SHA-384, as seen on the real service.
+
+    Each credential policy has intermediates of its own below the one root. Names of policies are lower case here.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._revoked: list[x509.Certificate] = []
+        self._issuers: dict[str, Issuers] = {}
+        self._revoked: dict[str, tuple[x509.Certificate, ...]] = {}
         self.root = keep(directory, "issuing-root", lambda: new_root("esp-dps simulator device root", new_p384()))
-        self._policy = self._below("issuing-policy", "esp-dps simulator device policy CA", self.root, path_length=1)
-        self.intermediate = self._below("issuing-intermediate", "esp-dps simulator device CA 1", self.root)
-        self._deep = self._below("issuing-deep", "esp-dps simulator device CA 2", self._policy)
+        self._above = self._below("issuing-policy", "esp-dps simulator device policy CA", self.root, path_length=1)
 
     def _below(self, file: str, name: str, issuer: Pair, path_length: int = 0) -> Pair:
         usage = ExtendedKeyUsageOID.CLIENT_AUTH
         return keep(self._directory, file, lambda: new_intermediate(name, new_p384(), issuer, usage, path_length))
 
-    def rotate(self) -> None:
-        """Replaces the intermediates. What they issued is revoked; the root stays."""
-        for file in ("issuing-intermediate", "issuing-deep"):
+    def add(self, policy: str, revoked: tuple[x509.Certificate, ...] = (), number: int = 1) -> None:
+        """From now on this policy issues; with the intermediates of an earlier run, if it had any."""
+        usual, deep = _files(policy)
+        name = f"esp-dps simulator {'device' if policy == DEFAULT else policy} CA"
+        self._issuers[policy] = Issuers(
+            self._below(usual, f"{name} {number}", self.root), self._below(deep, f"{name} {number + 1}", self._above)
+        )
+        self._revoked[policy] = revoked
+
+    def rotate(self, policy: str) -> tuple[x509.Certificate, ...]:
+        """Replaces the policy's intermediates; all that were. What they issued is revoked; the root stays."""
+        old = self._issuers[policy].certificates
+        revoked = self._revoked[policy] + old
+        last = common_name(old[-1].subject) or "0"
+        self.remove(policy)
+        self.add(policy, revoked, int(last.split()[-1]) + 1)
+        return revoked
+
+    def remove(self, policy: str) -> None:
+        """Nobody knows its intermediates any more."""
+        for file in _files(policy):
             (self._directory / f"{file}.pem").unlink()
-        name = "esp-dps simulator device CA {}".format
-        number = len(self._revoked) + 3
-        intermediate = self._below("issuing-intermediate", name(number), self.root)
-        deep = self._below("issuing-deep", name(number + 1), self._policy)
-        self._revoked += [self.intermediate.certificate, self._deep.certificate]
-        self.intermediate, self._deep = intermediate, deep
+        del self._issuers[policy], self._revoked[policy]
+
+    def issuer(self, policy: str) -> str:
+        """The common name of the intermediate that issues under a policy."""
+        return common_name(self._issuers[policy].usual.certificate.subject) or ""
 
     def issue(
         self,
+        policy: str,
+        serial: int,
         common_name: str,
         public_key: CertificatePublicKeyTypes,
         life: int,
@@ -124,7 +157,8 @@ class IssuingAuthority:
         The start is put back by a twelfth of the life, five minutes at most: a device's clock may be a little slow.
         """
         start = now() + seconds(begins)
-        issuer = self._deep if deep else self.intermediate
+        issuers = self._issuers[policy]
+        issuer = issuers.deep if deep else issuers.usual
         return build(
             name_of(common_name, organization=None), public_key, issuer, issuer.key,
             start - seconds(min(300, life // 12)), start + seconds(life),
@@ -134,11 +168,13 @@ class IssuingAuthority:
                 (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), False),
                 *published("devices", copies=3),
             ),
+            serial,
         )  # fmt: skip
 
     def chain(self, leaf: x509.Certificate) -> list[bytes]:
         """DER, leaf first, the root last."""
-        issuers = {pair.certificate.subject: pair.certificate for pair in (self.intermediate, self._deep, self._policy)}
+        known = [pair for issuers in self._issuers.values() for pair in (issuers.usual, issuers.deep)]
+        issuers = {pair.certificate.subject: pair.certificate for pair in (*known, self._above)}
         path = [leaf]
         while path[-1].issuer in issuers:
             path.append(issuers[path[-1].issuer])
@@ -149,11 +185,16 @@ class IssuingAuthority:
 
         The leaf alone is enough, as at the real Hub: the service knows its intermediates.
         """
-        return _by_one_of(leaf, (self.intermediate.certificate, self._deep.certificate))
+        return _by_one_of(leaf, (one for issuers in self._issuers.values() for one in issuers.certificates))
 
     def revoked(self, leaf: x509.Certificate) -> bool:
-        """Whether a client certificate was one of ours until an intermediate was replaced. A restart forgets that."""
-        return _by_one_of(leaf, self._revoked)
+        """Whether a client certificate was one of ours until an intermediate was replaced."""
+        return _by_one_of(leaf, (one for revoked in self._revoked.values() for one in revoked))
+
+
+def _files(policy: str) -> tuple[str, str]:
+    prefix = "issuing" if policy == DEFAULT else f"issuing-{policy}"
+    return f"{prefix}-intermediate", f"{prefix}-deep"
 
 
 def _by_one_of(leaf: x509.Certificate, issuers: Iterable[x509.Certificate]) -> bool:

@@ -85,6 +85,7 @@ def build(
     not_before: datetime.datetime,
     not_after: datetime.datetime,
     extensions: Iterable[tuple[x509.ExtensionType, bool]],
+    serial: int | None = None,
 ) -> x509.Certificate:
     issuer_name = subject if issuer is None else issuer.certificate.subject
     builder = (
@@ -92,7 +93,7 @@ def build(
         .subject_name(subject)
         .issuer_name(issuer_name)
         .public_key(public_key)
-        .serial_number(x509.random_serial_number())
+        .serial_number(serial or x509.random_serial_number())
         .not_valid_before(not_before)
         .not_valid_after(not_after)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)

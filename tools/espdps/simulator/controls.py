@@ -12,13 +12,14 @@ from dataclasses import replace
 from typing import Any
 
 from .attestation import load
-from .ca import IssuingAuthority
+from .ca import DEFAULT, IssuingAuthority
 from .dps import Allocate, Dps
 from .events import Event, EventLog
 from .hub import Hub
 from .messages import CloudMessage, Properties
-from .options import Options
+from .options import Link, Options
 from .records import Device, Enrollment
+from .registry import Registry
 from .state import State
 from .trouble import Trouble, Troubles
 from .twin import Twin
@@ -34,6 +35,7 @@ class Controls:
     _troubles: Troubles
     _state: State
     _authority: IssuingAuthority
+    _registry: Registry
     _dps: Dps
     _hub: Hub
     _loop: asyncio.AbstractEventLoop | None = None
@@ -112,8 +114,7 @@ class Controls:
         """
         enrollment = self._enrollment(id, group)
         replace(enrollment, **fields)  # judges them
-        for name, value in fields.items():
-            setattr(enrollment, name, value)
+        enrollment.change(**fields)
 
     def remove_enrollment(self, id: str, group: bool = False) -> None:
         """Raises KeyError."""
@@ -162,11 +163,21 @@ class Controls:
         call = self._hub.call(self.device(id), name, json.dumps(payload).encode(), timeout)
         return self._result(call)
 
-    def revoke_policy(self) -> None:
-        """Revokes the credential policy that all enrollments share: another intermediate issues from now on, and the
-        hubs refuse what was issued before. Who is connected stays.
+    def revoke_policy(self, name: str = DEFAULT) -> None:
+        """Revokes a credential policy: another intermediate issues from now on, and the hubs refuse what was issued
+        before. Who is connected stays. Raises ServiceError for a policy that is not there.
         """
-        self._authority.rotate()
+        self._registry.revoke_policy(name)
+
+    def add_policy(self, name: str, key_types: Iterable[str] = (), certificate_seconds: int | None = None) -> None:
+        """A credential policy for enrollments to name, or other terms for one that is there. Raises ServiceError."""
+        self._registry.put_policy(name, tuple(key_types), certificate_seconds)
+
+    def set_link(self, hub: str, **fields: Any) -> None:
+        """What allocation knows of a hub, such as ``latency=20.0``; see options.Link. Raises KeyError, ValueError."""
+        if hub not in self.options.hubs:
+            raise KeyError(hub)
+        self._state.links[hub] = replace(self._state.links.get(hub, Link()), **fields)
 
     def set_hubs(self, *hubs: str) -> None:
         """The hubs that are there from now on, of those in the options. Another one refuses all devices and is not

@@ -5,6 +5,7 @@ Neither sockets nor packets here; a device's key and token are compared and forg
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import uuid
@@ -12,14 +13,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from . import ca, certificates, issuance
+from . import allocation, certificates, enrollment_json, issuance
 from .errors import ServiceError, error_body
 from .events import EventLog
 from .identification import by_certificate, by_token, is_me, refused
 from .mqtt import Connect, Message, Refused
 from .options import Options
 from .packets import Violation
-from .records import Enrollment, NoHub, Operation
+from .records import Enrollment, Operation, Unassigned
+from .registry import Registry
 from .state import State
 from .trouble import Assigning, Chain, Error, Late, Profile, Raw, Rid, Spelling, Troubles, Vanished
 from .trouble import State as FinalState
@@ -41,7 +43,7 @@ class Dps:
 
     id_scope: str
     state: State
-    authority: ca.IssuingAuthority
+    registry: Registry
     options: Options
     log: EventLog
     troubles: Troubles
@@ -161,19 +163,22 @@ class DpsConnection:
         signing_request = None
         if csr is not None:
             signing_request = issuance.read(csr, self._version)
-            issuance.check(signing_request, self.device, self._dps.options.key_types)
+            policy = self._enrollment.credential_policy if self._enrollment is not None else None
+            issuance.check(signing_request, self.device, self._dps.registry.key_types(policy))
         enrollment = self._current()
-        if enrollment.provisioning_status != "enabled":
+        if self._disabled(enrollment):
             return self._final("disabled", rid)
         operation = Operation(enrollment, self._assigning().times, signing_request, payload)
         self._dps.state.begin(self.device, operation)
+        if enrollment.webhook is not None:
+            operation.choice = self._ask(enrollment.webhook, operation)
         return self._progress(operation, rid)
 
     def _poll(self, operation_id: str, rid: str) -> Message:
         operation = self._dps.state.operation(self.device, operation_id)
         if operation is None:
             raise ServiceError(404, 404203, "Operation not found.")
-        if self._current().provisioning_status != "enabled":
+        if self._disabled(self._current()):
             return self._final("disabled", rid)
         return self._progress(operation, rid)
 
@@ -185,6 +190,32 @@ class DpsConnection:
             raise ServiceError(404, 404201, "Enrollment not found.")
         return enrollment
 
+    def _disabled(self, enrollment: Enrollment) -> bool:
+        """Also in the registry: that DPS says the same word for it is inference."""
+        id = enrollment.device_id or self.device
+        return enrollment.provisioning_status != "enabled" or self._dps.registry.blocked(id)
+
+    def _ask(self, webhook: str, operation: Operation) -> asyncio.Task[dict[str, Any] | Unassigned]:
+        """Custom allocation, while the device polls."""
+        state, enrollment = self._dps.state, operation.enrollment
+        body = allocation.request(
+            enrollment,
+            enrollment_json.write(enrollment),
+            self._context(operation),
+            state.registration(self.device),
+            state.linked(enrollment),
+        )
+
+        def told(status: int | None) -> None:
+            self._report("dps.webhook", status=status)
+
+        return asyncio.ensure_future(allocation.ask(webhook, body, self._dps.options.webhook_delays, told))
+
+    def _context(self, operation: Operation) -> dict[str, Any]:
+        """What custom allocation is told of the device."""
+        payload = {} if operation.payload is None else {"payload": operation.payload}
+        return {"registrationId": self.device, **self._proof, **payload}
+
     def _assigning(self) -> Assigning:
         action = self._dps.troubles.at("assigning", self.device)
         if isinstance(action, Assigning):
@@ -192,29 +223,27 @@ class DpsConnection:
         return Assigning(self._dps.options.assigning, self._dps.options.retry_after)
 
     def _progress(self, operation: Operation, rid: str) -> Message:
-        if operation.assigning_left > 0:
-            operation.assigning_left -= 1
+        if operation.assigning_left > 0 or (operation.choice is not None and not operation.choice.done()):
+            operation.assigning_left = max(operation.assigning_left - 1, 0)
             script = self._assigning()
             self._report("dps.assigning", retry_after=script.retry_after)
             return _message(202, rid, {"operationId": operation.id, "status": script.status}, script.retry_after)
         if operation.result is None:
             try:
                 operation.result = self._assign(operation)
-            except NoHub as error:
+            except Unassigned as error:
                 return self._final("failed", rid, error.error_code, error.message)
         result = {"operationId": operation.id, "status": "assigned", "registrationState": operation.result}
         return _message(200, rid, result)
 
     def _assign(self, operation: Operation) -> dict[str, Any]:
-        """The registrationState of an assigned device; makes its hub record and its certificate. Raises NoHub."""
+        """The registrationState of an assigned device; makes its hub record and its certificate. Raises Unassigned."""
         enrollment = operation.enrollment
-        given: dict[str, Any] = {}
-        if self._dps.allocate is not None:
-            context = {"registrationId": self.device, **self._proof}
-            if operation.payload is not None:
-                context["payload"] = operation.payload
-            given = self._dps.allocate(context) or {}
-        registration = self._dps.state.assign(self.device, enrollment, given.get("iotHubHostName"))
+        given = self._choice(operation)
+        registration = self._dps.state.assign(self.device, enrollment, given)
+        device = self._dps.state.device(registration.hub, registration.device_id)
+        if device is not None and device.policy is not None:
+            self._dps.registry.enter(device)
         result: dict[str, Any] = {
             "registrationId": self.device,
             "createdDateTimeUtc": registration.created,
@@ -232,15 +261,17 @@ class DpsConnection:
         if isinstance(profile, Profile):
             result["connectionProfile"] = profile.value
         certificate = None
-        if operation.csr is not None and enrollment.credential_policy is not None:
+        if operation.csr is not None and device is not None and device.policy is not None:
             action = self._dps.troubles.at("certificate", self.device)
             trouble = action if isinstance(action, Chain) else None
-            life = enrollment.certificate_seconds or self._dps.options.certificate_seconds
-            certificate, chain = issuance.issue(
-                self._dps.authority, operation.csr, registration.device_id, life, trouble
-            )
+            try:
+                terms = self._dps.registry.terms(device)
+            except ServiceError as error:  # the policy was deleted; how the service says so is inference
+                raise Unassigned(error.error_code, error.message) from None
+            authority = self._dps.registry.authority
+            certificate, chain = issuance.issue(authority, operation.csr, registration.device_id, terms, trouble)
             if trouble != Chain("absent"):
-                result.update(issuance.answer(chain, self._dps.authority, self._version))
+                result.update(issuance.answer(chain, authority, self._version))
         self._report(
             "dps.assigned",
             hub=registration.hub,
@@ -248,6 +279,18 @@ class DpsConnection:
             certificate=certificate and certificates.facts(certificate),
         )
         return result
+
+    def _choice(self, operation: Operation) -> dict[str, Any]:
+        """What custom allocation says: the webhook, then the function. Raises Unassigned."""
+        given: dict[str, Any] = {}
+        if operation.choice is not None:
+            answer = operation.choice.result()
+            if isinstance(answer, Unassigned):
+                raise answer
+            given = answer
+        if self._dps.allocate is not None:
+            given = self._dps.allocate(self._context(operation)) or given
+        return given
 
     # Answers
 

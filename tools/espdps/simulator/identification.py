@@ -68,7 +68,7 @@ def by_certificate(state: State, connect: Connect, device: str) -> Identity:
             raise ServiceError(401, 401002, attestation.OUT_OF_DATE)
     else:
         # A signer that two groups share counts for the elder.
-        signers = {signer: group for group in reversed(state.groups()) for signer in group.certificates}
+        signers = {signer: group for group in reversed(state.groups()) for signer in state.signers(group)}
         try:
             signer = attestation.signer_of(leaf, chain, signers)
         except attestation.Untrusted as error:

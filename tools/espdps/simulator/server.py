@@ -22,6 +22,7 @@ from cryptography import x509
 from OpenSSL import SSL
 
 from .ca import IssuingAuthority, ServerIdentity
+from .ca_api import CaApi
 from .certificates import common_name, out_of_date
 from .controls import GROUP, Controls
 from .dps import Dps
@@ -34,7 +35,10 @@ from .mqtt import Connect, Service, Session
 from .ntp import NtpServer
 from .options import Options
 from .records import Enrollment, new_key
+from .registry import NAMESPACE, Registry
+from .registry_api import RegistryApi
 from .state import State
+from .storage import Storage
 from .tls import TlsLink, server_context
 from .trouble import Alert, Troubles
 
@@ -48,8 +52,9 @@ PORTS = ("mqtt_port", "https_port", "ntp_port")
 class Simulator(Controls):
     """DPS, its hubs and its certificate authority, with their files in ``directory`` (made when missing, mode 0700).
 
-    An earlier run's roots, keys and id scope in there are used again. ``on_event`` is called for each event, in the
-    simulator's thread mostly. All methods but ``start`` and ``stop`` may be called from any thread.
+    An earlier run's roots, keys and id scope in there are used again, and what Options.state remembers. ``on_event``
+    is called for each event, in the simulator's thread mostly. All methods but ``start`` and ``stop`` may be called
+    from any thread.
     """
 
     def __init__(self, directory: Path, options: Options | None = None, on_event: OnEvent | None = None) -> None:
@@ -61,17 +66,20 @@ class Simulator(Controls):
         self.info: dict[str, Any] = {}
         self.log = EventLog(self.directory / "events.jsonl", on_event)
         self._troubles = Troubles()
-        self._state = State(self.options.hubs)
+        self._state = State(self.options.hubs, Storage(self.options.state), self.options.links)
         self._identity = ServerIdentity(self.directory, self.options.hubs, self.options.address)
         self._authority = IssuingAuthority(self.directory)
         self._secrets = _service_secrets(self.directory / "service.json")
-        self._dps = Dps(self._secrets["id_scope"], self._state, self._authority, self.options, self.log, self._troubles)
-        self._hub = Hub(self._state, self._authority, self.options, self.log, self._troubles)
+        scope, state, options = self._secrets["id_scope"], self._state, self.options
+        self._registry = Registry(state, self._authority, options, scope)
+        self._dps = Dps(scope, state, self._registry, options, self.log, self._troubles)
+        self._hub = Hub(state, self._registry, options, self.log, self._troubles)
         self._links: set[TlsLink] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections = 0
         self._cleanup = contextlib.AsyncExitStack()
-        self.add_group(GROUP, self._secrets["group_key"])
+        if state.storage.fresh:
+            self.add_group(GROUP, self._secrets["group_key"])
 
     # Running
 
@@ -82,6 +90,7 @@ class Simulator(Controls):
         options = self.options
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(self.log.close)
+            stack.callback(self._state.storage.close)
             server = await loop.create_server(
                 lambda: self._accept(tls), options.address, options.mqtt_port, backlog=1024
             )
@@ -92,7 +101,9 @@ class Simulator(Controls):
             )
             stack.callback(ntp.close)
             application = ServiceApi(self._state, _POLICY, self._secrets["policy_key"]).application()
+            CaApi(self._state).add_to(application)
             HubApi(self._hub).add_to(application)
+            RegistryApi(self._registry, self._state, self._hub).add_to(application)
             runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
@@ -106,6 +117,7 @@ class Simulator(Controls):
                 "id_scope": self._secrets["id_scope"],
                 "roots": str(self._identity.roots),
                 "hubs": list(options.hubs),
+                "namespace": NAMESPACE,
                 "groups": [_group_info(group) for group in self._state.groups()],
                 "service_policy": {"name": _POLICY, "key": self._secrets["policy_key"]},
             }
