@@ -1,6 +1,6 @@
 # Everything starts here: `make` lists what there is. Needs Python 3.10 or newer and make, nothing else set up before.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test sweep lint clean
+.PHONY: help setup sdk demo test sweep lint clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -9,6 +9,7 @@ PY := $(VENV)/bin/python
 PYTHONS := $(or $(PYTHON),python3.13 python3.12 python3.11 python3.10 python3)
 PACKAGES := $(VENV)/.packages
 MICROPYTHON := build/micropython/.ready
+SDK := build/sdk/.packages
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -18,7 +19,9 @@ setup: $(PACKAGES) $(MICROPYTHON)  ## install what demo and test need (they do i
 demo: setup  ## from a blank board to telemetry, on the simulator and a virtual board
 	@$(VENV)/bin/esp-dps demo
 
-test: setup  ## every test, on CPython and on real MicroPython, 64 and 32 bit
+sdk: $(SDK)  ## install Microsoft's SDKs, which test holds the simulator against
+
+test: setup $(SDK)  ## every test, on CPython and on real MicroPython, 64 and 32 bit
 	@$(PY) -m pytest -n 2 host_tests
 
 sweep: setup  ## every power cut and every fault (minutes)
@@ -60,4 +63,17 @@ $(PACKAGES): pyproject.toml tools/constraints.txt Makefile
 
 $(MICROPYTHON): tools/espdps/micropython.py | $(PACKAGES)
 	@$(PY) -m espdps.micropython
+	@touch $@
+
+# Of the same Python as ours. paho-mqtt of that age is no wheel: it is built with our setuptools, as the package above.
+$(SDK): tools/constraints-sdk.txt | $(PACKAGES)
+	@echo "installing Microsoft's SDKs into $(@D)"
+	@$(PY) -m venv --clear $(@D)
+	@pip="$(@D)/bin/python -m pip install -q --disable-pip-version-check"; \
+	$$pip -c tools/constraints.txt setuptools && \
+	$$pip --no-build-isolation --only-binary uamqp -r tools/constraints-sdk.txt || { \
+		echo "make: Microsoft's SDKs cannot be installed, see above; the tests that hold the simulator against them" >&2; \
+		echo "need what tools/constraints-sdk.txt names, from PyPI, and Python 3.10 to 3.13: make PYTHON=/path/to/python3" >&2; \
+		exit 1; \
+	}
 	@touch $@

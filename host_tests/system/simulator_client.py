@@ -319,8 +319,10 @@ def packet(first: int, body: bytes) -> bytes:
             return bytes([first]) + bytes(length) + body
 
 
-def connect_packet(client_id: str, username: str, password: str | None, keep_alive: int = 60, level: int = 4) -> bytes:
-    flags = 0x82 | (0x40 if password is not None else 0)
+def connect_packet(
+    client_id: str, username: str, password: str | None, keep_alive: int = 60, level: int = 4, clean: bool = True
+) -> bytes:
+    flags = 0x80 | clean << 1 | (0x40 if password is not None else 0)
     body = text("MQTT") + bytes([level, flags]) + struct.pack("!H", keep_alive) + text(client_id) + text(username)
     return packet(0x10, body + (text(password) if password is not None else b""))
 

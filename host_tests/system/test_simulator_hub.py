@@ -15,11 +15,14 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from simulator_client import (
+    DISCONNECT,
     RENEWAL_API,
     RawClient,
     connect_packet,
     derive,
     dps_device,
+    dps_token,
+    dps_username,
     group_key,
     hub_device,
     hub_username,
@@ -324,3 +327,42 @@ def test_several_hubs(tmp_path: Path) -> None:
                 assert device.connack.value == 0
             other = hubs[1 - hubs.index(hub)]
             refused(sim, device_id, "unknown device", pem, hub=other)
+
+
+def test_a_session_that_is_kept(sim: Simulator, tmp_path: Path) -> None:
+    """CleanSession 0: subscriptions outlive the connection, and end with the session, with the device, or with DPS."""
+    provision(sim.info, "kept", tmp_path)
+    chain, username = tmp_path / "kept.pem", hub_username(HUB, "kept")
+
+    def connected(client: RawClient, clean: bool) -> tuple[int, bytes]:
+        client.send(connect_packet("kept", username, None, clean=clean))
+        return client.packet()
+
+    with RawClient(sim.info, HUB, chain) as client:
+        assert connected(client, False) == (0x20, b"\0\0")  # no session present
+        client.send(subscribe_packet("$iothub/twin/PATCH/properties/desired/#", 0))
+        client.send(subscribe_packet("devices/kept/messages/devicebound/#", 1, 2))
+        assert (client.packet()[0], client.packet()[0]) == (0x90, 0x90)
+        client.send(DISCONNECT)
+        assert client.ended()
+    sim.send_message("kept", b"meanwhile")
+    with RawClient(sim.info, HUB, chain) as client:
+        assert connected(client, False) == (0x20, b"\1\0")  # and its messages behind the CONNACK, not before it
+        assert client.answer()[1] == b"meanwhile"
+        sim.desire("kept", {"a": 1})
+        assert client.answer()[0].startswith("$iothub/twin/PATCH/properties/desired/")
+    with RawClient(sim.info, HUB, chain) as client:
+        assert connected(client, True) == (0x20, b"\0\0")
+        sim.desire("kept", {"a": 2})
+        assert client.silent()
+    with RawClient(sim.info, HUB, chain) as client:
+        assert connected(client, False) == (0x20, b"\0\0")
+    for _ in range(2):
+        with RawClient(sim.info) as client:
+            key = derive(group_key(sim.info), "kept")
+            client.send(
+                connect_packet(
+                    "kept", dps_username(sim.info, "kept"), dps_token(sim.info, "kept", key), clean=False
+                )
+            )  # fmt: skip
+            assert client.packet() == (0x20, b"\0\0")

@@ -79,8 +79,8 @@ def test_disabled_and_enabled(sim: Simulator, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "match", "status", "code"),
     [
-        ({"status": "disabled"}, None, 409, 409203),
-        ({"status": "disabled"}, '"other"', 409, 409203),
+        ({"status": "disabled"}, None, 412, 412001),
+        ({"status": "disabled"}, '"other"', 412, 412001),
         ({"status": "sleepy"}, "*", 400, 400004),
         ([], "*", 400, 400004),
         (b"{", "*", 400, 400012),
@@ -94,7 +94,7 @@ def test_changes_that_are_refused(sim: Simulator, body: Any, match: str | None, 
 
 
 def test_deleted(sim: Simulator, tmp_path: Path) -> None:
-    assert api_call(sim.info, "DELETE", f"/devices/{NAME}", If_Match='"other"')[0] == 409
+    assert api_call(sim.info, "DELETE", f"/devices/{NAME}", If_Match='"other"')[0] == 412
     with online(sim, tmp_path) as device:
         assert api_call(sim.info, "DELETE", f"/devices/{NAME}", If_Match="*") == (204, None)
         device.disconnected.get(timeout=10)
@@ -225,3 +225,16 @@ def test_a_feed_does_not_hold_up_the_end(tmp_path: Path) -> None:
     assert time.monotonic() - stopping < 3
     reader.join(10)
     assert ended.is_set()
+
+
+def test_lists_and_pages_that_are_none(sim: Simulator) -> None:
+    """What they are when all is well is in test_sdk_service.py."""
+    query = {"query": "select * from devices"}
+    assert api_call(sim.info, "GET", "/devices?api-version=1&top=0") == (200, [])
+    assert api_call(sim.info, "GET", "/devices?api-version=1&top=-1")[0] == 400
+    assert api_call(sim.info, "POST", "/devices/query", query)[0] == 200
+    assert api_call(sim.info, "POST", "/devices/query", query, x_ms_max_item_count="all")[0] == 400
+    assert api_call(sim.info, "POST", "/devices/query", query, x_ms_continuation="1x")[0] == 400
+    for body in ({}, [], {"query": 1}, {"query": "select * from devices where a"}):
+        assert api_call(sim.info, "POST", "/devices/query", body)[0] == 400
+    assert api_call(sim.info, "GET", "/devices?api-version=1", authorization="none")[0] == 401

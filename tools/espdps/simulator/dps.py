@@ -67,6 +67,8 @@ class DpsConnection:
 
     def __init__(self, dps: Dps, connect: Connect, registration_id: str, api_version: str) -> None:
         self.device = registration_id
+        self.granted: dict[str, int] = {}
+        self.resumed = False  # DPS keeps no session
         self._dps, self._connect, self._version = dps, connect, api_version
         self._number = 0
         self._enrollment: Enrollment | None = None

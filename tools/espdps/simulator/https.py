@@ -158,7 +158,8 @@ def check_etag(request: web.Request, etag: str, required: bool) -> None:
     wanted = request.headers.get("If-Match")
     if wanted is None and not required:
         return
-    if wanted != "*" and wanted != etag:
+    # Quoted as HTTP has it or not, the asterisk as well: the SDKs do either.
+    if wanted is None or wanted.strip('"') not in ("*", etag.strip('"')):
         raise ServiceError(409, 409203, "Precondition failed.")
 
 

@@ -149,6 +149,8 @@ class HubConnection:
     def __init__(self, hub: Hub, connect: Connect, host: str, device_id: str, version: str) -> None:
         self.device = device_id
         self.close = connect.close
+        self.granted: dict[str, int] = {}
+        self.resumed = False
         self._hub, self._connect, self._host = hub, connect, host
         self._renews = version >= _RENEW_SINCE
         self._key = (host, device_id.lower())
@@ -177,6 +179,11 @@ class HubConnection:
         self._hub.online[self._key] = self
         if earlier is not None:
             earlier.close("the same device connected again")
+        # Documented for messages; azure-iot-device subscribes once and counts on it for twin and methods as well.
+        kept = None if self._connect.clean else self._record.session
+        self.resumed = kept is not None
+        self.granted = kept if kept is not None else {}
+        self._record.session = None if self._connect.clean else self.granted
         self._record.connection_changed = timestamp()
         self._report("hub.connect", hub=self._host, **admission.proof)
 

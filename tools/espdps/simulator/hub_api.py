@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
+from collections.abc import Iterable
 from typing import Any
 
 from aiohttp import web
@@ -24,6 +26,8 @@ from .twin import check
 _TIMEOUTS = range(5, 301)  # seconds, of a method
 _QUIET = 10.0  # seconds after which the feed says an empty line, which finds out whether somebody still reads it
 _NEVER = "0001-01-01T00:00:00Z"
+_PAGE = 1000  # devices in one answer, the most that the service gives
+_QUERY = re.compile(r"select\s+\*\s+from\s+devices\s*;?", re.IGNORECASE)
 
 
 class HubApi:
@@ -34,6 +38,9 @@ class HubApi:
 
     def add_to(self, application: web.Application) -> None:
         router = application.router
+        router.add_get("/devices", self._list_devices)
+        router.add_post("/devices/query", self._query)
+        router.add_get("/statistics/{of:devices|service}", self._statistics)
         router.add_get("/devices/{id}", self._get_device)
         router.add_put("/devices/{id}", self._put_device)
         router.add_delete("/devices/{id}", self._delete_device)
@@ -45,13 +52,49 @@ class HubApi:
 
     def _find(self, request: web.Request) -> Device:
         """Raises ServiceError."""
-        host, id = (request.url.host or "").lower(), request.match_info["id"]
-        for device in self._hub.state.devices(id):
-            if device.hub in self._hub.state.hubs and host in (device.hub, "localhost"):
-                return device
+        for device in self._here(request, self._hub.state.devices(request.match_info["id"])):
+            return device
         raise ServiceError(404, 404001, "The device is not registered.")
 
+    def _here(self, request: web.Request, devices: Iterable[Device]) -> list[Device]:
+        """Those of these devices that are at the hub which is asked."""
+        host, hubs = (request.url.host or "").lower(), self._hub.state.hubs
+        return [device for device in devices if device.hub in hubs and host in (device.hub, "localhost")]
+
     # Devices
+
+    async def _list_devices(self, request: web.Request) -> web.Response:
+        """``top``: how many at most."""
+        top = _number(request.query.get("top"), _PAGE)
+        devices = self._here(request, self._hub.state.devices())
+        return web.json_response([self._identity(device) for device in devices[:top]])
+
+    async def _query(self, request: web.Request) -> web.Response:
+        """All twins, in pages; there is no more of the query language here."""
+        body = await read_json(request)
+        text = body.get("query") if isinstance(body, dict) else None
+        if not isinstance(text, str) or not _QUERY.fullmatch(text.strip()):
+            raise ServiceError(400, 400006, "This simulator knows one query: SELECT * FROM devices")
+        size = _number(request.headers.get("x-ms-max-item-count"), _PAGE)
+        start = _number(request.headers.get("x-ms-continuation"), 0)
+        devices = self._here(request, self._hub.state.devices())
+        headers = {"x-ms-item-type": "Twin"}
+        if start + size < len(devices):
+            headers["x-ms-continuation"] = str(start + size)
+        return web.json_response([self._document(device) for device in devices[start : start + size]], headers=headers)
+
+    async def _statistics(self, request: web.Request) -> web.Response:
+        devices = self._here(request, self._hub.state.devices())
+        if request.match_info["of"] == "service":
+            connected = sum(self._hub.connection(device) is not None for device in devices)
+            return web.json_response({"connectedDeviceCount": connected})
+        enabled = sum(device.enabled for device in devices)
+        counts = {
+            "totalDeviceCount": len(devices),
+            "enabledDeviceCount": enabled,
+            "disabledDeviceCount": len(devices) - enabled,
+        }
+        return web.json_response(counts)
 
     async def _get_device(self, request: web.Request) -> web.Response:
         return self._device(self._find(request))
@@ -60,7 +103,7 @@ class HubApi:
         """Changes the status. DPS makes devices, so this does not."""
         body = await read_json(request)
         device = self._find(request)
-        check_etag(request, device.etag, required=True)
+        _check_etag(request, device.etag, required=True)
         status = body.get("status") if isinstance(body, dict) else None
         if status not in ("enabled", "disabled"):
             raise ServiceError(400, 400004, "status: enabled or disabled.")
@@ -71,19 +114,21 @@ class HubApi:
 
     async def _delete_device(self, request: web.Request) -> web.Response:
         device = self._find(request)
-        check_etag(request, device.etag, required=False)
+        _check_etag(request, device.etag, required=False)
         self._hub.state.remove_device(device)
         self._hub.hang_up(device, "device was deleted")
         return web.Response(status=204)
 
     def _device(self, device: Device) -> web.Response:
-        body = {
+        return web.json_response(self._identity(device), headers={"ETag": device.etag})
+
+    def _identity(self, device: Device) -> dict[str, Any]:
+        return {
             "deviceId": device.id,
-            "etag": device.etag,
+            "etag": device.etag.strip('"'),
             **self._state(device),
             "authentication": {"type": _authentication(device)},  # and no key
         }
-        return web.json_response(body, headers={"ETag": device.etag})
 
     def _state(self, device: Device) -> dict[str, Any]:
         return {
@@ -102,7 +147,7 @@ class HubApi:
         """Desired properties and tags. What a device reported, and the service's own fields, are not to be patched."""
         body = await read_json(request)
         device = self._find(request)
-        check_etag(request, device.etag, required=False)
+        _check_etag(request, device.twin.etag, required=False)
         properties = body.get("properties", {}) if isinstance(body, dict) else None
         desired = properties.get("desired") if isinstance(properties, dict) else None
         tags = body.get("tags") if isinstance(body, dict) else None
@@ -115,19 +160,22 @@ class HubApi:
             device.twin.tag(tags)
         if desired is not None:
             self._hub.desire(device, desired)
-        device.etag = new_etag()
         return self._twin(device)
 
     def _twin(self, device: Device) -> web.Response:
-        body = {
+        return web.json_response(self._document(device), headers={"ETag": f'"{device.twin.etag}"'})
+
+    def _document(self, device: Device) -> dict[str, Any]:
+        return {
             "deviceId": device.id,
-            "etag": device.etag,
+            "etag": device.twin.etag,
+            "deviceEtag": device.etag.strip('"'),
+            "version": device.twin.version,
             **self._state(device),
             "authenticationType": _authentication(device),
             "tags": device.twin.tags,
             "properties": device.twin.properties(),
         }
-        return web.json_response(body, headers={"ETag": device.etag})
 
     async def _call(self, request: web.Request) -> web.Response:
         body = await read_json(request)
@@ -175,6 +223,23 @@ class HubApi:
                         await response.write(json.dumps(event).encode() + b"\n")
         except ConnectionResetError:
             return response  # nobody reads it any more
+
+
+def _check_etag(request: web.Request, etag: str, required: bool) -> None:
+    """Raises ServiceError, which is another one than that of DPS."""
+    try:
+        check_etag(request, etag, required)
+    except ServiceError:
+        raise ServiceError(412, 412001, "Precondition failed: the device has changed since.") from None
+
+
+def _number(text: str | None, otherwise: int) -> int:
+    """A number of up to four digits in a header or query. Raises ServiceError."""
+    if text is None:
+        return otherwise
+    if not re.fullmatch("[0-9]{1,4}", text):
+        raise ServiceError(400, 400004, "Not a number of items, or no continuation token of this service.")
+    return int(text)
 
 
 def _authentication(device: Device) -> str:

@@ -48,7 +48,8 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Connect:
-    """What a client says of itself. ``chain``: the certificates it presented beside its own, in its order.
+    """What a client says of itself. ``chain``: the certificates it presented beside its own, in its order. ``clean``:
+    it wants nothing of an earlier session, nor this one to be kept.
 
     The service acts on the connection by three functions. ``deliver`` sends a message that was subscribed to and
     returns the id that its PUBACK will carry, 0 with QoS 0; None when no filter takes it or the connection is over.
@@ -58,6 +59,7 @@ class Connect:
     client_id: str
     username: str
     password: str | None = field(repr=False)
+    clean: bool
     will_topic: str | None
     certificate: x509.Certificate | None
     chain: tuple[x509.Certificate, ...]
@@ -78,11 +80,17 @@ class Message:
 
 
 class Service(Protocol):
-    """DPS or Hub as one connection sees it. ``prefix`` goes before the names of its places in trouble.py."""
+    """DPS or Hub as one connection sees it. ``prefix`` goes before the names of its places in trouble.py.
+
+    Once the CONNECT is accepted, ``granted`` has the filters that are subscribed to, each with its QoS: those of the
+    earlier session if that goes on here (``resumed``).
+    """
 
     name: str
     prefix: str
     device: str
+    granted: dict[str, int]
+    resumed: bool
 
     def accept(self, connection: int) -> None:
         """Judges the CONNECT; when this returns the device is online. Raises Refused."""
@@ -160,6 +168,7 @@ class Session:
             username=payload.username or "",
             # umqtt cannot leave it out: a board with a certificate sends an empty one.
             password=payload.password or None,
+            clean=header.clean_session_flag,
             will_topic=payload.will_topic,
             certificate=self._link.peer_certificate,
             chain=self._link.peer_chain,
@@ -187,7 +196,10 @@ class Session:
             self._acknowledge(refused.return_code)
             raise Violation(f"refused: {refused.reason}") from None
         self._link.accepted()
-        self._acknowledge(0)
+        self._granted = service.granted
+        self._acknowledge(0, service.resumed)
+        for topic_filter in tuple(self._granted):
+            service.subscribed(topic_filter)
         return service, 1.5 * min(header.keep_alive or _KEEP_ALIVE_LIMIT, _KEEP_ALIVE_LIMIT)
 
     async def _handle(self, service: Service, packet: Packet) -> None:
@@ -295,5 +307,5 @@ class Session:
             pass
         raise EOFError
 
-    def _acknowledge(self, return_code: int) -> None:
-        self._link.write(ConnackPacket.build(0, return_code).to_bytes())
+    def _acknowledge(self, return_code: int, resumed: bool = False) -> None:
+        self._link.write(ConnackPacket.build(int(resumed), return_code).to_bytes())

@@ -183,7 +183,8 @@ class Device(Record):
     """A device of a hub. It may use an issued certificate (``issued``; renewed under ``policy``), and what it had at
     DPS or was given at the hub: its keys (base64), one of ``certificates`` or of ``thumbprints`` (SHA-1 or SHA-256 in
     upper-case hex), or a certificate by one of ``signers``. ``enrollment``: the key of the one that it came by.
-    ``inbox``: messages that it does not have yet. ``connection_changed``: when it came or went last.
+    ``inbox``: messages that it does not have yet. ``session``: the filters, each with its QoS, that it subscribed to
+    and wants kept, None for no such session. ``connection_changed``: when it came or went last.
     """
 
     hub: str
@@ -199,6 +200,7 @@ class Device(Record):
     edge: bool = False
     twin: Twin = field(default_factory=Twin)
     inbox: list[CloudMessage] = field(default_factory=list, metadata={"kept": False})
+    session: dict[str, int] | None = field(default=None, metadata={"kept": False})
     connection_changed: str | None = None
     etag: str = field(default_factory=new_etag)
 

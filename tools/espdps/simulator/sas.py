@@ -73,7 +73,9 @@ def parse(text: str) -> Token:
 
 
 def check(text: str | None, resource: str, skn: str | None) -> Token:
-    """A token of the right form, for this resource, by this policy, not expired. Its signature is for the caller.
+    """A token of the right form, for this resource, not expired. Its signature is for the caller.
+
+    ``skn``: the policy that it may name. It need not name one: azure-iot-device names none to DPS.
 
     Raises BadToken.
     """
@@ -82,7 +84,7 @@ def check(text: str | None, resource: str, skn: str | None) -> Token:
     token = parse(text)
     if token.resource.lower() != resource.lower():
         raise BadToken("token for another resource")
-    if token.skn != skn:
+    if token.skn not in (None, skn):
         raise BadToken("token with another skn")
     if token.expired():
         raise BadToken("token expired")

@@ -196,9 +196,9 @@ class State:
     def device(self, hub: str, id: str) -> Device | None:
         return self._devices.get(device_key(hub, id))
 
-    def devices(self, id: str) -> list[Device]:
-        """The records with this id, of all hubs."""
-        return [device for device in self._devices.all() if device.id.lower() == id.lower()]
+    def devices(self, id: str | None = None) -> list[Device]:
+        """The records with this id, or all, of all hubs."""
+        return [device for device in self._devices.all() if id is None or device.id.lower() == id.lower()]
 
     def remove_device(self, device: Device) -> None:
         self._devices.remove(device)

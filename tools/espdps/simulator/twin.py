@@ -5,6 +5,7 @@ Documents are never changed in place, so that any thread may read one.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from dataclasses import dataclass, field
@@ -32,6 +33,17 @@ class Twin(Record):
     reported: Document = field(default_factory=dict)
     desired_version: int = 1
     reported_version: int = 1
+    tags_version: int = 1
+
+    @property
+    def etag(self) -> str:
+        """Of what the service side may change: a new one with each change of the tags or the desired properties."""
+        return base64.b64encode((self.tags_version + self.desired_version - 1).to_bytes(8, "big")).decode()
+
+    @property
+    def version(self) -> int:
+        """Counts the changes of all of it."""
+        return self.tags_version + self.desired_version + self.reported_version - 2
 
     def report(self, patch: Document) -> int:
         """Changes the reported properties; their new version. Raises ServiceError beyond 32 KB."""
@@ -48,6 +60,7 @@ class Twin(Record):
     def tag(self, patch: Document) -> None:
         """Changes the tags, which the device never sees. Raises ServiceError beyond 32 KB."""
         self.tags = _bounded(merged(self.tags, patch))
+        self.tags_version += 1
 
     def properties(self) -> Document:
         """Both sets of properties, each with its ``$version``, as device and service see them."""

@@ -1,0 +1,172 @@
+"""Runs Microsoft's own SDKs, as they come from PyPI, against the simulator: their environment, their way to it, a dialogue.
+
+It must never change a file of theirs or a function in them: what they are given are options that they document.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import socket
+import socketserver
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+ENVIRONMENT = HERE.parent.parent / "build" / "sdk"
+_WAIT = 60.0  # seconds for any one step of an SDK; on a busy machine they take their time
+
+
+class SdkError(Exception):
+    """What an SDK raised: ``kind`` is the class, ``status`` that of HTTP if it has one."""
+
+    def __init__(self, kind: str, text: str, status: int | None) -> None:
+        super().__init__(f"{kind}: {text}")
+        self.kind, self.status = kind, status
+
+
+class _Tunnel(socketserver.BaseRequestHandler):
+    """CONNECT of RFC 9110, 9.3.6, and then bytes both ways."""
+
+    server: Proxy
+
+    def handle(self) -> None:
+        head = b""
+        while b"\r\n\r\n" not in head:
+            part = self.request.recv(4096)
+            if not part:
+                return
+            head += part
+        method, target, _ = head.split(b"\r\n", 1)[0].decode().split(" ")
+        self.server.asked.append(target)
+        port = self.server.ports.get(target.rpartition(":")[2])
+        if method != "CONNECT" or port is None:
+            self.request.sendall(b"HTTP/1.1 502 Bad Gateway\r\n\r\n")
+            return
+        with socket.create_connection(("127.0.0.1", port)) as service:
+            self.request.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            back = threading.Thread(target=_pump, args=(service, self.request), daemon=True)
+            back.start()
+            _pump(self.request, service)
+            back.join()
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    try:
+        while data := source.recv(65536):
+            target.sendall(data)
+    except OSError:
+        pass
+    for end in (source, target):
+        try:
+            end.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+
+class Proxy(socketserver.ThreadingTCPServer):
+    """Takes what the SDKs have built in, any host at 8883 and at 443, to the simulator's ports. ``asked``: what they
+    asked for, as ``host:port``.
+    """
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 64
+
+    def __init__(self, info: dict[str, Any]) -> None:
+        super().__init__(("127.0.0.1", 0), _Tunnel)
+        self.ports = {"8883": info["mqtt_port"], "443": info["https_port"]}
+        self.asked: list[str] = []
+
+    @property
+    def port(self) -> int:
+        return int(self.server_address[1])
+
+
+@contextmanager
+def proxy(info: dict[str, Any]) -> Iterator[Proxy]:
+    with Proxy(info) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class Sdk:
+    """One process of the SDKs' Python with a script of ours in it: a JSON line in is a step, a JSON line out is its
+    result, or something that the SDK said by itself ("said").
+    """
+
+    def __init__(self, script: str, via: Proxy, roots: str) -> None:
+        python = ENVIRONMENT / "bin" / "python"
+        if not (ENVIRONMENT / ".packages").exists():
+            pytest.fail(f"Microsoft's SDKs are not installed in {ENVIRONMENT}: `make {ENVIRONMENT.name}` does it")
+        environment = {name: value for name, value in os.environ.items() if name.lower() != "no_proxy"}
+        environment |= {"HTTPS_PROXY": f"http://127.0.0.1:{via.port}", "REQUESTS_CA_BUNDLE": roots}
+        self._answers: queue.Queue[dict[str, Any]] = queue.Queue()
+        self.said: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._process = subprocess.Popen(
+            [python, "-B", HERE / script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def do(self, name: str, /, **arguments: Any) -> Any:
+        """Raises SdkError when the SDK raised, AssertionError when it neither answers nor raises."""
+        self.begin(name, **arguments)
+        return self.end()
+
+    def begin(self, name: str, /, **arguments: Any) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"do": name, **arguments}) + "\n")
+        self._process.stdin.flush()
+
+    def end(self) -> Any:
+        """The result of what was begun. Raises as do()."""
+        answer = _next(self._answers, "answer")
+        if "error" in answer:
+            raise SdkError(answer["error"], answer["text"], answer.get("status"))
+        return answer["result"]
+
+    def hear(self, kind: str) -> dict[str, Any]:
+        """The next thing of this kind that the SDK said; others before it are passed over."""
+        deadline = time.monotonic() + _WAIT
+        while time.monotonic() < deadline:
+            said = _next(self.said, kind)
+            if said["said"] == kind:
+                return said
+        raise AssertionError(f"the SDK never said {kind}")
+
+    def close(self) -> None:
+        """Without a farewell: how the SDKs end their threads is theirs."""
+        self._process.kill()
+        self._process.wait()
+        self._reader.join()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            item = json.loads(line)
+            (self.said if "said" in item else self._answers).put(item)
+        self._answers.put({"error": "EOF", "text": "the SDK's process has ended"})
+
+
+def _next(source: queue.Queue[dict[str, Any]], what: str) -> dict[str, Any]:
+    try:
+        return source.get(timeout=_WAIT)
+    except queue.Empty:
+        raise AssertionError(f"no {what} from the SDK in {_WAIT:.0f} s") from None
