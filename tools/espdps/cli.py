@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from espdps.commands import boards, credentials, devices, hub, stand_ins
+from espdps.commands import boards, credentials, devices, hub, registry, stand_ins
 from espdps.commands.output import err
 from espdps.commands.secrets import DEVICE_KEY, GROUP_KEY, WIFI_PASSWORD
 from espdps.errors import FAILED, ToolError
@@ -43,6 +43,7 @@ app = typer.Typer(
 for commands in (devices, boards, stand_ins, credentials):  # in the order in which a person needs them
     app.add_typer(commands.app)
 app.add_typer(hub.app, name="hub")
+app.add_typer(registry.app, name="registry")
 
 
 def _version(wanted: bool) -> None:

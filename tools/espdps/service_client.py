@@ -8,6 +8,7 @@ import ssl
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from espdps import keys
@@ -33,18 +34,29 @@ class ServiceClient:
         )
 
     def _json(self, method: str, path: str, body: Any = None, seconds: float = PATIENCE, etag: str = "") -> Any:
-        with self._open(method, path, body, seconds, etag=etag) as response:
+        with self._open(method, path, body, seconds, **({"If-Match": etag} if etag else {})) as response:
             text = response.read()
         return json.loads(text) if text else None
 
-    def _open(self, method: str, path: str, body: Any, seconds: float, query: str = "", etag: str = "") -> Any:
+    def _pages(self, path: str, body: Any) -> Iterator[Any]:
+        """The records of a query, of all its pages."""
+        headers: dict[str, str] = {}
+        while True:
+            with self._open("POST", path, body, PATIENCE, **headers) as response:
+                yield from json.load(response)
+                token = response.headers.get("x-ms-continuation")
+            if not token:
+                return
+            headers = {"x-ms-continuation": token}
+
+    def _open(self, method: str, path: str, body: Any, seconds: float, query: str = "", **headers: str) -> Any:
         token = keys.sas_token(
             self._host, self._policy["key"], int(time.time()) + TOKEN_SECONDS, self._policy["name"]
         )  # a new one for each call: a person may leave the terminal open for days
         request = urllib.request.Request(
             f"https://{self._host}:{self._port}{path}?api-version={self.api}{query}",
             None if body is None else json.dumps(body).encode(),
-            {"Authorization": token, "Content-Type": "application/json"} | ({"If-Match": etag} if etag else {}),
+            {"Authorization": token, "Content-Type": "application/json"} | headers,
             method=method,
         )
         try:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from espdps import boards, devices
 from espdps.commands.options import SimFolder
 from espdps.errors import WRONG_USE, ToolError
+
+if TYPE_CHECKING:
+    from espdps.simulator import Link
 
 app = typer.Typer()
 
@@ -21,22 +24,42 @@ def sim(
     certificate_seconds: Annotated[
         int | None, typer.Option(min=1, help="Life of an issued certificate, to see renewals. Else 30 days.")
     ] = None,
+    state: Annotated[
+        Path | None, typer.Option(help="Remember enrollments, devices, twins and policies in this file.")
+    ] = None,
+    hubs: Annotated[
+        list[str] | None,
+        typer.Option("--hub", help="NAME[,weight=N][,latency=MS], below .localhost; may be given more than once."),
+    ] = None,
 ) -> None:
     """Serve a simulator of DPS and IoT Hub.
 
     Runs until stopped and listens on this machine only. Writes DIR/sim.json once it listens: ports, id scope, roots,
     keys of the enrollment groups. Started again in the same folder it has the same ports and keys, and issues by the
-    same authority, but knows no device any more: boards register again by themselves.
+    same authority. It knows its devices again with --state alone; without it boards register again by themselves.
 
     \b
     EXAMPLE
       esp-dps sim --dir build/sim --certificate-seconds 60
+      esp-dps sim --dir build/sim --state build/sim/state.db \\
+          --hub north.localhost,latency=20 --hub south.localhost,weight=3
     """
-    from espdps.simulator import Options, server
+    from espdps.simulator import Options, StateFileError, server
 
-    options = Options() if certificate_seconds is None else Options(certificate_seconds=certificate_seconds)
+    given: dict[str, Any] = {"state": state}
+    if certificate_seconds is not None:
+        given["certificate_seconds"] = certificate_seconds
+    if hubs:
+        links = dict(map(_hub, hubs))
+        given.update(hubs=tuple(links), links=links)
+    try:
+        options = Options(**given)
+    except ValueError as error:
+        raise ToolError(str(error), "", WRONG_USE) from None
     try:
         server.main(folder, options)
+    except StateFileError as error:
+        raise ToolError(str(error), "take another --state, or stop the one that has it") from None
     except BlockingIOError:
         raise ToolError(f"{folder}: another simulator runs in this folder", "take another --dir, or stop it") from None
     except OSError as error:
@@ -44,6 +67,22 @@ def sim(
             raise
         hint = f"stop that, or remove {folder / 'ports.json'} and flash the boards with the new port"
         raise ToolError("a port that the boards of this folder know is taken by another program", hint) from None
+
+
+def _hub(text: str) -> tuple[str, Link]:
+    """NAME[,weight=N][,latency=MS]"""
+    from espdps.simulator import Link
+
+    name, *words = text.split(",")
+    try:
+        numbers = dict(word.split("=") for word in words)
+        link = Link(int(numbers.pop("weight", "1")), float(numbers.pop("latency", "50")))
+    except ValueError:
+        numbers = {"": ""}
+    if numbers:
+        hint = "NAME[,weight=1 to 1000][,latency=milliseconds]"
+        raise ToolError(f"--hub {text} cannot be read", hint, WRONG_USE)
+    return name, link
 
 
 @app.command()

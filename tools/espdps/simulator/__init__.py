@@ -6,6 +6,7 @@ What is imported from here stays; everything below is free to change.
 from .controls import GROUP
 from .options import Link, Options
 from .server import Simulator, serving
+from .storage import StateFileError
 from .trouble import (
     Alert,
     Assigning,
@@ -54,6 +55,7 @@ __all__ = [
     "Simulator",
     "Spelling",
     "State",
+    "StateFileError",
     "Trouble",
     "Vanished",
     "serving",

@@ -67,8 +67,7 @@ class Storage:
         self._lock = threading.Lock()
         if path is not None:
             # Made here, so that nobody else can read it, nor the log that SQLite puts beside it with the same mode.
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-            os.chmod(path, 0o600)
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         self._database = sqlite3.connect(
             ":memory:" if path is None else path, timeout=0, isolation_level=None, check_same_thread=False
         )
