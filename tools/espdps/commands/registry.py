@@ -56,7 +56,8 @@ def policy(
 
     \b
     EXAMPLE
-      esp-dps registry policy short --sim build/sim --seconds 60 --key-type ec-p384
+      esp-dps registry policy short --sim build/sim \\
+          --seconds 60 --key-type ec-p384
     """
     terms = {"validityPeriodInDays": days, "validityPeriodInSeconds": seconds}
     leaf: dict[str, Any] = {unit: value for unit, value in terms.items() if value is not None}
@@ -86,7 +87,8 @@ def list_devices(
 
     \b
     EXAMPLE
-      esp-dps registry devices --sim build/sim --where "properties.enabled = true AND tags.site = 'north'"
+      esp-dps registry devices --sim build/sim \\
+          --where "tags.site = 'north' AND properties.enabled = true"
     """
     _show([_device_row(device) for device in _client(sim).devices(where)], "no devices", as_json)
 
@@ -108,7 +110,8 @@ def device(
 
     \b
     EXAMPLE
-      esp-dps registry device bench-1 --sim build/sim --tag site=north --attribute model=c3
+      esp-dps registry device bench-1 --sim build/sim \\
+          --tag site=north --attribute model=c3
     """
     properties: dict[str, Any] = {}
     if attributes:

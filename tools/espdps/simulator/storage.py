@@ -64,10 +64,13 @@ class Storage:
     """``path``: None keeps everything in memory. Safe from any thread. Raises StateFileError."""
 
     def __init__(self, path: Path | None) -> None:
-        self._lock = threading.Lock()
+        self._lock, self._path = threading.Lock(), path
         if path is not None:
             # Made here, so that nobody else can read it, nor the log that SQLite puts beside it with the same mode.
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            try:
+                os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            except OSError as error:
+                raise StateFileError(f"{path}: {error.strerror}") from None
         self._database = sqlite3.connect(
             ":memory:" if path is None else path, timeout=0, isolation_level=None, check_same_thread=False
         )
@@ -112,7 +115,7 @@ class Storage:
                 fields = json.loads(body, object_hook=_revived)
                 yield kind(**{name: tuple(value) if name in tuples else value for name, value in fields.items()})
         except (ValueError, TypeError) as error:
-            raise StateFileError(f"a broken {kind.__name__} in the state: {error}") from None
+            raise StateFileError(f"{self._path}: a broken {kind.__name__}: {error}") from None
 
     def keep(self, record: Record) -> None:
         """Writes it, now and at every change."""
