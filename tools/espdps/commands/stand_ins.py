@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import errno
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
+class Log(str, enum.Enum):
+    TEXT = "text"
+    JSON = "json"
+
+
 @app.command()
 def sim(
     folder: Annotated[Path, typer.Option("--dir", help="Its folder: keys, certificates, sim.json.")],
@@ -31,6 +37,13 @@ def sim(
         list[str] | None,
         typer.Option("--hub", help="NAME[,weight=N][,latency=MS], below .localhost; may be given more than once."),
     ] = None,
+    scenario: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="TOML file of what goes wrong, see below.")
+    ] = None,
+    limits: Annotated[
+        bool, typer.Option("--limits", help="Answer 429 beyond 1,000 registrations a minute, or 5 polls in 10 s.")
+    ] = False,
+    log: Annotated[Log, typer.Option(help="One line an event: for a person, or JSON.")] = Log.TEXT,
 ) -> None:
     """Serve a simulator of DPS and IoT Hub.
 
@@ -38,15 +51,47 @@ def sim(
     keys of the enrollment groups. Started again in the same folder it has the same ports and keys, and issues by the
     same authority. It knows its devices again with --state alone; without it boards register again by themselves.
 
+    A scenario has a table for each trouble: `at` a place (connect, subscribe, register, poll, assigning, certificate,
+    hub.connect, hub.telemetry, hub.twin, hub.renewal and more), `do` an action (error, state, assigning, silence, cut,
+    delay, raw, chain, refuse and more) with its own settings. Optional: `devices` a pattern, `skip` so many occasions
+    of each device first, `count` how often, `probability` with a `seed` for the file. A mistake in it is answered with
+    what there is.
+
     \b
     EXAMPLE
       esp-dps sim --dir build/sim --certificate-seconds 60
       esp-dps sim --dir build/sim --state build/sim/state.db \\
           --hub north.localhost,latency=20 --hub south.localhost,weight=3
-    """
-    from espdps.simulator import Options, StateFileError, server
+      esp-dps sim --dir build/sim --scenario bad-day.toml --log json
 
-    given: dict[str, Any] = {"state": state}
+    \b
+    bad-day.toml
+      seed = 1
+      [[trouble]]
+      at = "register"
+      do = "error"
+      status = 429
+      error_code = 429001
+      message = "throttled"
+      retry_after = 5
+      count = 2
+      [[trouble]]
+      at = "hub.telemetry"
+      do = "cut"
+      devices = "greenhouse-*"
+      probability = 0.1
+    """
+    from espdps.simulator import Options, Scenario, StateFileError, server
+    from espdps.simulator import scenario as scenarios
+    from espdps.simulator.throttle import POLLS_IN_10_SECONDS, REGISTRATIONS_A_MINUTE
+
+    try:
+        rules = scenarios.parse(scenario.read_text()) if scenario else Scenario()
+    except (OSError, ValueError) as error:
+        raise ToolError(f"{scenario}: {error}", "`esp-dps sim --help` has an example", WRONG_USE) from None
+    given: dict[str, Any] = {"scenario": rules, "state": state}
+    if limits:
+        given.update(registrations_a_minute=REGISTRATIONS_A_MINUTE, polls_in_10_seconds=POLLS_IN_10_SECONDS)
     if certificate_seconds is not None:
         given["certificate_seconds"] = certificate_seconds
     if hubs:
@@ -57,7 +102,7 @@ def sim(
     except ValueError as error:
         raise ToolError(str(error), "", WRONG_USE) from None
     try:
-        server.main(folder, options)
+        server.main(folder, options, as_json=log is Log.JSON)
     except StateFileError as error:
         raise ToolError(str(error), "take another --state, or stop the one that has it") from None
     except BlockingIOError:

@@ -5,6 +5,7 @@ What is imported from here stays; everything below is free to change.
 
 from .controls import GROUP
 from .options import Link, Options
+from .scenario import Scenario
 from .server import Simulator, serving
 from .storage import StateFileError
 from .trouble import (
@@ -50,6 +51,7 @@ __all__ = [
     "Reconnect",
     "Refuse",
     "Rid",
+    "Scenario",
     "Shift",
     "Silence",
     "Simulator",

@@ -23,6 +23,7 @@ from .packets import Violation
 from .records import Enrollment, Operation, Unassigned
 from .registry import Registry
 from .state import State
+from .throttle import Throttle
 from .trouble import Assigning, Chain, Error, Late, Profile, Raw, Rid, Spelling, Troubles, Vanished
 from .trouble import State as FinalState
 
@@ -48,6 +49,10 @@ class Dps:
     log: EventLog
     troubles: Troubles
     allocate: Allocate | None = None
+
+    def __post_init__(self) -> None:
+        self.registrations = Throttle(self.options.registrations_a_minute, 60)
+        self.polls = Throttle(self.options.polls_in_10_seconds, 10)
 
     def open(self, connect: Connect) -> DpsConnection:
         """Raises Refused when the username is not of the form ``{scope}/registrations/{id}/api-version={version}``."""
@@ -150,6 +155,9 @@ class DpsConnection:
             return self._final(action.status, rid, action.error_code, action.message)
         if self._problem is not None:
             raise self._problem
+        wait = self._dps.registrations.wait() if place == "register" else self._dps.polls.wait(self.device.lower())
+        if wait:
+            raise ServiceError(429, 429001, "Operations are being throttled for this tenant.", wait)
         if isinstance(action, Vanished) and not self._vanished:
             self._vanished = True
             self._dps.state.forget(self.device)

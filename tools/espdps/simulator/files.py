@@ -1,4 +1,4 @@
-"""Files that only their owner may read, written whole or not at all.
+"""Files that only their owner may read, written whole or not at all; and how many may be open.
 
 Nothing here knows what a file holds; a reader never sees a half-written one.
 """
@@ -6,6 +6,7 @@ Nothing here knows what a file holds; a reader never sees a half-written one.
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 from typing import IO
 
@@ -27,3 +28,11 @@ def write_private(path: Path, data: bytes) -> None:
     with open(draft, "wb", opener=_owner_only) as file:
         file.write(data)
     os.replace(draft, path)
+
+
+def allow_open(count: int) -> None:
+    """Lets this process have so many files and connections open, or as many as it may; a shell often allows 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + 256 if hard == resource.RLIM_INFINITY else min(count + 256, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -30,6 +30,7 @@ from .trouble import Cut, Delay, Error, Ignore, Reconnect, Troubles
 from .twin import Document, check
 
 _RENEW = "$iothub/credentials/POST/issueCertificate/"
+_RENEWAL_PLACES = ("hub.renewal.result", "hub.certificate", "hub.answer")
 _RENEWED = "$iothub/credentials/res/"
 _RENEW_SINCE = "2025-08-01"  # the first api-version that knows these topics
 _TWIN_GET = "$iothub/twin/GET/"
@@ -363,7 +364,7 @@ class HubConnection:
 
     def _renew(self, rid: str, body: bytes) -> Message:
         """Takes a request and answers 202; the result follows. Raises ServiceError."""
-        trouble = self._hub.troubles.get(self.device)
+        trouble = self._hub.troubles.of(self.device, _RENEWAL_PLACES)
         renewal = self._hub.credentials.begin(self._record, self._number, rid, body, trouble)
         self._report("hub.renewal", rid=rid, status=202, error_code=None)
         script = trouble.at.get("hub.renewal.result")

@@ -31,7 +31,7 @@ from .packets import (
     read_packet,
 )
 from .tls import TlsLink
-from .trouble import Action, Cut, Early, Refuse, Silence, Troubles
+from .trouble import Action, Cut, Delay, Early, Refuse, Silence, Troubles
 
 _BODY_LIMIT = 256 * 1024  # the largest message of the Hub
 _KEEP_ALIVE_LIMIT = 1177  # seconds; the service's own when the client asks for none or for more
@@ -147,6 +147,7 @@ class Session:
         try:
             while not self._link.graceful:
                 packet = await asyncio.wait_for(read_packet(self._link.reader), deadline)
+                self._troubles.turn(service.device)
                 await self._handle(service, packet)
                 await self._link.drain()
         finally:
@@ -179,6 +180,7 @@ class Session:
         try:
             service = self._route(connect)
             self._link.device = service.device
+            self._troubles.turn(service.device)
             action = self._action(service, "connect")
             await self._strike(action)
             if isinstance(action, Refuse):
@@ -292,7 +294,7 @@ class Session:
         return self._troubles.at(service.prefix + place, service.device)
 
     async def _strike(self, action: Action | None) -> None:
-        """Carries out a scripted silence or cut. Raises EOFError when the dialogue ends with it."""
+        """Carries out a scripted silence, cut or delay. Raises EOFError when the dialogue ends with it."""
         if isinstance(action, Silence):
             self._link.mute()
             await self._ignore()
@@ -300,6 +302,8 @@ class Session:
             self._link.cut(action.after)
             if action.after == 0:
                 await self._ignore()
+        elif isinstance(action, Delay):
+            await asyncio.sleep(action.seconds)
 
     async def _ignore(self) -> None:
         """Waits for the end of the connection without looking at what comes. Always raises EOFError."""

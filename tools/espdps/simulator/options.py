@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .scenario import Scenario
+
 KEY_TYPES = ("ec-p384", "ec-p256", "rsa")
 
 # A label of letters, digits and dashes: these names go into certificates and into MQTT usernames.
@@ -50,6 +52,8 @@ class Options:
     seen at the service; its documentation says EC P-384 only, which is ``("ec-p384",)``.
     ``token_grace``: seconds that a connection to a hub outlives its token; the service has 5 to 10 minutes.
     ``connect_deadline``: seconds from the TCP connection to a complete CONNECT. Ports: 0 takes a free one.
+    ``registrations_a_minute`` of all devices, ``polls_in_10_seconds`` of each: more are answered 429; None is no limit.
+    ``scenario``: what goes wrong, and when.
 
     Raises ValueError for a value outside of what the service knows.
     """
@@ -64,6 +68,9 @@ class Options:
     key_types: tuple[str, ...] = KEY_TYPES
     token_grace: float = 300.0
     connect_deadline: float = 10.0
+    registrations_a_minute: int | None = None
+    polls_in_10_seconds: int | None = None
+    scenario: Scenario = Scenario()
     address: str = "127.0.0.1"
     mqtt_port: int = 0
     https_port: int = 0
@@ -86,5 +93,8 @@ class Options:
             raise ValueError(f"key_types: some of {', '.join(KEY_TYPES)}")
         if self.token_grace < 0:
             raise ValueError("token_grace: seconds, 0 or more")
+        for name in ("registrations_a_minute", "polls_in_10_seconds"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name}: at least 1, or None for any number")
         if self.connect_deadline <= 0:
             raise ValueError("connect_deadline: seconds, more than 0")

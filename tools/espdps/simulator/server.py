@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from .certificates import common_name, out_of_date
 from .controls import GROUP, Controls
 from .dps import Dps
 from .events import EventLog, OnEvent, line
-from .files import write_private
+from .files import allow_open, write_private
 from .https import ServiceApi
 from .hub import Hub
 from .hub_api import HubApi
@@ -37,6 +38,7 @@ from .options import Options
 from .records import Enrollment, new_key
 from .registry import NAMESPACE, Registry
 from .registry_api import RegistryApi
+from .scenario import Script
 from .state import State
 from .storage import Storage
 from .tls import TlsLink, server_context
@@ -45,6 +47,7 @@ from .trouble import Alert, Troubles
 _POLICY = "provisioningserviceowner"
 _STOP = 5.0  # seconds for connections to end when the simulator stops
 _START = 30.0
+_FLEET = 10_000  # connections, if the system allows as many
 
 PORTS = ("mqtt_port", "https_port", "ntp_port")
 
@@ -65,7 +68,8 @@ class Simulator(Controls):
         self.info_file.unlink(missing_ok=True)
         self.info: dict[str, Any] = {}
         self.log = EventLog(self.directory / "events.jsonl", on_event)
-        self._troubles = Troubles()
+        scenario = self.options.scenario
+        self._troubles = Troubles(Script(scenario) if scenario.rules else None)
         self._state = State(self.options.hubs, Storage(self.options.state), self.options.links)
         self._identity = ServerIdentity(self.directory, self.options.hubs, self.options.address)
         self._authority = IssuingAuthority(self.directory)
@@ -215,12 +219,13 @@ def serving(directory: Path, options: Options | None = None, on_event: OnEvent |
         loop.close()
 
 
-def main(directory: Path, options: Options | None = None) -> None:
+def main(directory: Path, options: Options | None = None, as_json: bool = False) -> None:
     """Serves until SIGINT or SIGTERM, with one printed line an event, at the same ports as the last time in this
-    folder: its boards know them. One simulator a folder.
+    folder: its boards know them. One simulator a folder. ``as_json``: each line is a JSON object, the first one too.
 
     Raises OSError when a port is taken, BlockingIOError when another simulator serves this folder.
     """
+    allow_open(_FLEET)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     with open(directory / "ports.json", "a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -229,21 +234,27 @@ def main(directory: Path, options: Options | None = None) -> None:
         with contextlib.suppress(ValueError, KeyError, TypeError):  # the first time, or written by hand
             before = json.load(file)
             ports = {name: int(before[name]) for name in PORTS}
-        asyncio.run(_serve(directory, replace(options or Options(), **ports), file))
+        asyncio.run(_serve(directory, replace(options or Options(), **ports), file, as_json))
 
 
-async def _serve(directory: Path, options: Options, ports: TextIO) -> None:
+async def _serve(directory: Path, options: Options, ports: TextIO, as_json: bool) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
-    simulator = Simulator(directory, options, lambda event: print(line(event), flush=True))
+    written = json.dumps if as_json else line
+    simulator = Simulator(directory, options, lambda event: print(written(event), flush=True))
     await simulator.start()
     try:
         info = simulator.info
         ports.truncate(0)
         json.dump({name: info[name] for name in PORTS}, ports)
         ports.flush()
+        if as_json:
+            ready = {name: info[name] for name in ("host", *PORTS, "id_scope", "hubs")}
+            print(json.dumps({"time": time.time(), "event": "ready", **ready}), flush=True)
+            await stopped.wait()
+            return
         print(f"DPS and IoT Hub: mqtts://localhost:{info['mqtt_port']}  service API: https://localhost:"
               f"{info['https_port']}  NTP: {info['ntp_port']}/udp", flush=True)  # fmt: skip
         print(f"id scope {info['id_scope']}, hubs {', '.join(info['hubs'])}; see {simulator.info_file}", flush=True)

@@ -6,9 +6,9 @@ It only says what shall happen. Nothing here may touch a connection: the part th
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, get_args
 
 
 @dataclass(frozen=True)
@@ -192,25 +192,28 @@ Action = (
     | Shift
 )
 
+# By the name that a scenario has for each.
+ACTIONS: Mapping[str, type] = {kind.__name__.lower(): kind for kind in get_args(Action)}
+
 # What can be scripted where. The places without a prefix belong to DPS.
-_ANSWER: tuple[type, ...] = (Silence, Cut, Error, State, Raw, Rid)
+_ANSWER: tuple[type, ...] = (Silence, Cut, Delay, Error, State, Raw, Rid)
 PLACES: Mapping[str, tuple[type, ...]] = {
     "tls": (Silence, Cut),  # TCP is accepted, TLS never begins (Cut: ends after n bytes)
-    "connect": (Silence, Cut, Refuse),
-    "subscribe": (Silence, Cut, Refuse, Early),
+    "connect": (Silence, Cut, Delay, Refuse),
+    "subscribe": (Silence, Cut, Delay, Refuse, Early),
     "register": _ANSWER,
     "poll": (*_ANSWER, Vanished),
     "answer": (Spelling, Late),  # each answer of DPS, whatever it says
     "assigning": (Assigning,),
     "assigned": (Profile,),
     "certificate": (Chain,),
-    "hub.connect": (Silence, Cut, Refuse),
-    "hub.subscribe": (Silence, Cut, Refuse, Early),
-    "hub.telemetry": (Silence, Cut),
+    "hub.connect": (Silence, Cut, Delay, Refuse),
+    "hub.subscribe": (Silence, Cut, Delay, Refuse, Early),
+    "hub.telemetry": (Silence, Cut, Delay),
     "hub.tls": (Alert,),  # handshakes that name a hub
-    "hub.twin": (Silence, Cut, Ignore, Error),  # requests about the twin
-    "hub.method": (Silence, Cut),  # the answer to a method
-    "hub.renewal": (Silence, Cut, Ignore, Error),  # the request of a certificate
+    "hub.twin": (Silence, Cut, Delay, Ignore, Error),  # requests about the twin
+    "hub.method": (Silence, Cut, Delay),  # the answer to a method
+    "hub.renewal": (Silence, Cut, Delay, Ignore, Error),  # the request of a certificate
     "hub.renewal.result": (Cut, Ignore, Delay, Reconnect, Error),  # what follows the 202
     "hub.certificate": (Chain,),
     "hub.answer": (Form,),
@@ -246,11 +249,20 @@ class Trouble:
                 raise ValueError(f"assigning: {action.status} is the end of a registration")
 
 
-class Troubles:
-    """The trouble in force: for all devices, and per registration id, which goes first. Safe from any thread."""
+class Script(Protocol):
+    """What a scenario makes of it; see scenario.py."""
 
-    def __init__(self) -> None:
+    def turn(self, device: str) -> None: ...
+
+    def at(self, place: str, device: str) -> Action | None: ...
+
+
+class Troubles:
+    """The trouble in force: per registration id, else for all devices, else as a script says. Safe from any thread."""
+
+    def __init__(self, script: Script | None = None) -> None:
         self._lock = threading.Lock()
+        self._script = script
         self._all = Trouble()
         self._own: dict[str, Trouble] = {}
 
@@ -266,6 +278,21 @@ class Troubles:
         with self._lock:
             return self._all if device is None else self._own.get(device.lower(), self._all)
 
+    def of(self, device: str, places: Iterable[str]) -> Trouble:
+        """The actions for these places, decided now for what follows later."""
+        actions = {place: self.at(place, device) for place in places}
+        return Trouble({place: action for place, action in actions.items() if action is not None})
+
     def at(self, place: str, device: str | None = None) -> Action | None:
-        """The action scripted for this place, if any."""
-        return self.get(device).at.get(place)
+        """The action for this place, if any."""
+        action = self.get(device).at.get(place)
+        if action is None and self._script is not None:
+            with self._lock:
+                action = self._script.at(place, (device or "").lower())
+        return action
+
+    def turn(self, device: str) -> None:
+        """The device has sent another packet: what is scripted for so many times counts it."""
+        if self._script is not None:
+            with self._lock:
+                self._script.turn(device.lower())
