@@ -275,7 +275,12 @@ def service_token(info: dict[str, Any], resource: str = "localhost", **changes: 
     return token(resource, changes.pop("key", policy["key"]), **{"skn": policy["name"], **changes})
 
 
-def api_call(
+def api_call(info: dict[str, Any], method: str, path: str, body: Any = None, **more: Any) -> tuple[int, Any]:
+    """Status and body, as api_answer."""
+    return api_answer(info, method, path, body, **more)[:2]
+
+
+def api_answer(
     info: dict[str, Any],
     method: str,
     path: str,
@@ -283,8 +288,8 @@ def api_call(
     authorization: str | None = None,
     host: str = "localhost",
     **headers: str,
-) -> tuple[int, Any]:
-    """Status and body; ``headers`` with ``_`` for ``-``."""
+) -> tuple[int, Any, dict[str, str]]:
+    """Status, body and headers; those that are sent with ``_`` for ``-``."""
     context = ssl.create_default_context(cafile=info["roots"])
     # The name is verified as the host's, the socket goes to 127.0.0.1: some machines resolve it to ::1 first.
     connection = http.client.HTTPSConnection(host, info["https_port"], timeout=WAIT, context=context)
@@ -297,7 +302,7 @@ def api_call(
         connection.request(method, path if "?" in path else f"{path}?api-version={HUB_API}", data, given)
         response = connection.getresponse()
         text = response.read()
-        return response.status, json.loads(text) if text else None
+        return response.status, json.loads(text) if text else None, dict(response.getheaders())
     finally:
         connection.close()
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +16,17 @@ from typing import Any
 
 import aiohttp
 import pytest
-from simulator_client import HUB_API, PahoDevice, api_call, derive, group_key, hub_device, provision, service_token
+from simulator_client import (
+    HUB_API,
+    PahoDevice,
+    api_call,
+    derive,
+    group_key,
+    hub_device,
+    provision,
+    service_token,
+    token,
+)
 
 from espdps.simulator import Options, Simulator, serving
 
@@ -79,7 +91,7 @@ def test_disabled_and_enabled(sim: Simulator, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "match", "status", "code"),
     [
-        ({"status": "disabled"}, None, 412, 412001),
+        ({"status": "disabled"}, None, 409, 409001),
         ({"status": "disabled"}, '"other"', 412, 412001),
         ({"status": "sleepy"}, "*", 400, 400004),
         ([], "*", 400, 400004),
@@ -111,6 +123,86 @@ def test_deleted(sim: Simulator, tmp_path: Path) -> None:
     ):
         status, error = api_call(sim.info, method, path, body, If_Match="*")
         assert (status, error["errorCode"]) == (404, 404001)
+
+
+def by_password(sim: Simulator, device_id: str, key: str, hub: str = ONE) -> bool:
+    password = token(f"{hub}/devices/{device_id}", key, skn=None)
+    with hub_device(sim.info, device_id, hub=hub, password=password) as device:
+        return bool(device.connack.value == 0)
+
+
+def test_made_at_the_hub_with_keys(sim: Simulator) -> None:
+    """Keys that are left out are made; primary and secondary both work, at this hub alone."""
+    status, made = api_call(sim.info, "PUT", "/devices/by-hand", {"deviceId": "by-hand"}, host=TWO)
+    keys = made["authentication"]["symmetricKey"]
+    assert (status, made["status"], made["authentication"]["type"]) == (200, "enabled", "sas")
+    assert len({len(base64.b64decode(key)) for key in keys.values()}) == 1
+    assert all(by_password(sim, "by-hand", key, TWO) for key in keys.values())
+    assert not by_password(sim, "by-hand", keys["primaryKey"], ONE)
+    assert api_call(sim.info, "PUT", "/devices/by-hand", {}, host=TWO)[1]["errorCode"] == 409001
+    # The status alone, and the keys stay.
+    changed = api_call(sim.info, "PUT", "/devices/by-hand", {"status": "disabled"}, host=TWO, If_Match="*")[1]
+    assert (changed["status"], changed["authentication"]) == ("disabled", made["authentication"])
+    assert not by_password(sim, "by-hand", keys["primaryKey"], TWO)
+    own = base64.b64encode(b"k" * 32).decode()
+    body = {"authentication": {"type": "sas", "symmetricKey": {"primaryKey": own}}, "capabilities": {"iotEdge": True}}
+    changed = api_call(sim.info, "PUT", "/devices/by-hand", body, host=TWO, If_Match=changed["etag"])[1]
+    assert changed["capabilities"] == {"iotEdge": True}
+    assert by_password(sim, "by-hand", own, TWO)
+    assert not by_password(sim, "by-hand", keys["primaryKey"], TWO)
+    assert api_call(sim.info, "DELETE", "/devices/by-hand", host=TWO)[0] == 204
+
+
+@pytest.mark.parametrize("digest", ["sha1", "sha256"])
+def test_made_at_the_hub_with_a_thumbprint(sim: Simulator, tmp_path: Path, digest: str) -> None:
+    pem = tmp_path / "self.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=any -keyout key -out cert"
+    subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True, timeout=30)
+    pem.write_text((tmp_path / "key").read_text() + (tmp_path / "cert").read_text())
+    shown = subprocess.run(
+        ["openssl", "x509", "-in", str(pem), "-noout", "-fingerprint", f"-{digest}"],
+        check=True, capture_output=True, text=True, timeout=30,
+    ).stdout  # fmt: skip
+    thumbprint = shown.strip().partition("=")[2]
+    body = {"authentication": {"type": "selfSigned", "x509Thumbprint": {"primaryThumbprint": thumbprint}}}
+    status, made = api_call(sim.info, "PUT", f"/devices/self-{digest}", body, host=ONE)
+    told = {"primaryThumbprint": thumbprint.replace(":", ""), "secondaryThumbprint": None}
+    assert (status, made["authentication"]) == (200, {"type": "selfSigned", "x509Thumbprint": told})
+    with hub_device(sim.info, f"self-{digest}", pem) as device:
+        assert device.connack.value == 0
+    with hub_device(sim.info, NAME, pem) as device:
+        assert device.connack.value == REFUSED
+
+
+def test_made_at_the_hub_for_an_issued_certificate(sim: Simulator, tmp_path: Path) -> None:
+    assert api_call(sim.info, "DELETE", f"/devices/{NAME}")[0] == 204
+    body = {"authentication": {"type": "certificateAuthority"}}
+    assert api_call(sim.info, "PUT", f"/devices/{NAME}", body, host=ONE)[0] == 200
+    with online(sim, tmp_path) as device:
+        assert device.connack.value == 0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"authentication": {"type": "none"}},
+        {"authentication": {"type": "selfSigned"}},
+        {"authentication": {"type": "selfSigned", "x509Thumbprint": {"primaryThumbprint": "12:34"}}},
+        {"authentication": {"type": "sas", "symmetricKey": {"primaryKey": "short"}}},
+        {"authentication": {"type": "sas", "symmetricKey": "key"}},
+        {"authentication": "sas"},
+        {"capabilities": True},
+    ],
+)
+def test_devices_that_cannot_be_made(sim: Simulator, body: Any) -> None:
+    answer = api_call(sim.info, "PUT", "/devices/never", body, host=ONE)
+    assert (answer[0], answer[1]["errorCode"]) == (400, 400004)
+    assert api_call(sim.info, "GET", "/devices/never")[0] == 404
+
+
+def test_a_device_is_made_at_a_hub_that_is_named(sim: Simulator) -> None:
+    assert api_call(sim.info, "PUT", "/devices/nowhere", {})[1]["errorCode"] == 404001  # two hubs, and no name
+    assert api_call(sim.info, "PUT", "/devices/a%20b", {}, host=ONE)[1]["errorCode"] == 400004
 
 
 def test_the_host_names_the_hub(sim: Simulator) -> None:

@@ -62,12 +62,12 @@ def test_group_by_api_lets_its_devices_in(sim: Simulator) -> None:
     body = {
         "enrollmentGroupId": "api-group",
         "attestation": {"type": "symmetricKey", "symmetricKey": {"primaryKey": key}},
-        "credentialPolicyName": "policy",
+        "credentialPolicyName": "default",
     }
     status, made = call(sim, "PUT", "/enrollmentGroups/api-group", body)
     assert status == 200
     assert made["provisioningStatus"] == "enabled"
-    assert made["credentialPolicyName"] == "policy"
+    assert made["credentialPolicyName"] == "default"
     assert key not in json.dumps(made)
     assert call(sim, "GET", "/enrollmentGroups/api-group") == (200, made)
     with dps_device(sim.info, "by-api", derive(key, "by-api")) as device:
@@ -91,7 +91,7 @@ def test_individual_by_api_with_another_device_id(sim: Simulator, tmp_path: Path
     body = {
         "registrationId": "reg-1",
         "deviceId": "dev-1",
-        "credentialPolicyName": "policy",
+        "credentialPolicyName": "default",
         "attestation": {"type": "symmetricKey", "symmetricKey": {"primaryKey": key}},
         "iotHubs": ["hub-1.localhost"],
     }
@@ -373,7 +373,7 @@ def test_no_secret_in_events_output_or_repr(tmp_path: Path, capfd: pytest.Captur
             pass
         tokens.append(policy_token(sim, skn="other"))
         call(sim, "GET", "/enrollments/quiet-2", authorization=tokens[-1])
-        told = [repr(thing) for thing in (sim, sim.group(), own, sim.device("quiet"), sim._authority.intermediate)]
+        told = [repr(thing) for thing in (sim, sim.group(), own, sim.device("quiet"), sim._registry)]
         told += [json.dumps(sim.events), (tmp_path / "sim" / "events.jsonl").read_text(), *capfd.readouterr()]
     secrets = keys + [base64.b64decode(key).hex() for key in keys]
     secrets += [part for text in tokens for part in re.findall(r"sig=([^&]+)", text)]

@@ -6,22 +6,16 @@ The certificates are made here, and openssl has to agree with every verdict on a
 from __future__ import annotations
 
 import asyncio
-import datetime
 import json
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import NameOID
 from simulator_client import (
     RESPONSES,
-    Key,
     RawClient,
     connect_packet,
     derive,
@@ -37,6 +31,7 @@ from simulator_client import (
     subscribe_packet,
     token,
 )
+from simulator_pki import NEW_KEYS, Party, answered, made, pem_file, registered
 
 from espdps.simulator import Options, Simulator, serving
 
@@ -45,58 +40,6 @@ REFUSED = 135  # paho's name for CONNACK 5, not authorized
 NOT_FOUND = "CA certificate not found."
 NO_MATCH = "Signing certificate info did not match chain elements."
 INVALID = "Invalid certificate."
-NEW_KEYS: dict[str, Any] = {
-    "p-256": lambda: ec.generate_private_key(ec.SECP256R1()),
-    "p-384": lambda: ec.generate_private_key(ec.SECP384R1()),
-    "rsa-2048": lambda: rsa.generate_private_key(65537, 2048),
-    "rsa-3072": lambda: rsa.generate_private_key(65537, 3072),
-}
-
-
-@dataclass(frozen=True)
-class Party:
-    """A certificate and its key: a root, an intermediate or a device."""
-
-    certificate: x509.Certificate
-    key: Key
-
-    @property
-    def pem(self) -> bytes:
-        return self.certificate.public_bytes(Encoding.PEM)
-
-
-def made(
-    name: str | list[str],
-    issuer: Party | None = None,
-    ca: bool = False,
-    days: tuple[int, int] = (-1, 30),
-    length: int | None = None,
-    key: Key | None = None,
-) -> Party:
-    """A certificate by ``issuer`` (None: by itself) that is valid from and to these days from now."""
-    key, now = key or NEW_KEYS["p-256"](), datetime.datetime.now(datetime.timezone.utc)
-    names = [name] if isinstance(name, str) else name
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, value) for value in names])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer.certificate.subject if issuer else subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now + datetime.timedelta(days=days[0]))
-        .not_valid_after(now + datetime.timedelta(days=days[1]))
-        .add_extension(x509.BasicConstraints(ca=ca, path_length=length), critical=True)
-        .sign((issuer.key if issuer else key), hashes.SHA256())
-    )
-    return Party(certificate, key)
-
-
-def pem_file(folder: Path, device: Party, *chain: Party) -> Path:
-    """What a device presents, in this order, with its private key."""
-    file = save_key(folder / "device.pem", device.key)
-    with file.open("ab") as out:
-        out.write(b"".join(party.pem for party in (device, *chain)))
-    return file
 
 
 @pytest.fixture
@@ -109,25 +52,6 @@ def sim(tmp_path: Path) -> Any:
 ROOT = made("Contoso root", ca=True)
 FACTORY = made("Contoso factory", ROOT, ca=True)
 LINE = made("Contoso line 7", FACTORY, ca=True)
-
-
-def registered(sim: Simulator, registration_id: str, pem: Path, csr: bytes | None = None) -> dict[str, Any]:
-    """The registrationState of a device that comes with a certificate."""
-    with dps_device(sim.info, registration_id, chain=pem, password=None) as device:
-        assert device.connack.value == 0
-        body = finish(device, registration_id, csr)
-    assert body["status"] == "assigned"
-    state: dict[str, Any] = body["registrationState"]
-    return state
-
-
-def answered(sim: Simulator, registration_id: str, pem: Path | None = None, **changes: Any) -> tuple[int, int, str]:
-    """Status, code and message of the error that answers a registration."""
-    with dps_device(sim.info, registration_id, chain=pem, **{"password": None, **changes}) as device:
-        assert device.connack.value == 0
-        device.register(registration_id)
-        answer = device.answer()
-    return answer.status, answer.body["errorCode"], answer.body["message"]
 
 
 def refused(sim: Simulator, registration_id: str, reason: str, pem: Path | None = None, **changes: Any) -> None:
@@ -164,7 +88,7 @@ def openssl_trusts(folder: Path, signer: Party, device: Party, *chain: Party) ->
 def test_a_chain_to_the_enrolled_signer(sim: Simulator, tmp_path: Path, signer: Party, chain: list[Party]) -> None:
     sim.add_group("factory", signers=[signer.pem])
     device = made("unit-1", LINE)
-    state = registered(sim, "unit-1", pem_file(tmp_path, device, *chain))
+    state = registered(sim.info, "unit-1", pem_file(tmp_path, device, *chain))
     assert openssl_trusts(tmp_path, signer, device, *chain)
     assert (state["assignedHub"], state["deviceId"]) == (HUB, "unit-1")
     assert "symmetricKey" not in state
@@ -176,7 +100,7 @@ def test_a_chain_to_the_enrolled_signer(sim: Simulator, tmp_path: Path, signer: 
 def test_the_certificate_is_described_as_openssl_does(sim: Simulator, tmp_path: Path) -> None:
     sim.add_group("factory", signers=[ROOT.pem])
     pem = pem_file(tmp_path, made("described", FACTORY), FACTORY)
-    info = registered(sim, "described", pem)["x509"]["certificateInfo"]
+    info = registered(sim.info, "described", pem)["x509"]["certificateInfo"]
     for digest in ("sha1", "sha256"):
         arguments = ["openssl", "x509", "-in", str(pem), "-noout", "-fingerprint", f"-{digest}", "-serial"]
         shown = subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=30).stdout
@@ -195,7 +119,7 @@ def test_each_type_of_key(sim: Simulator, tmp_path: Path, kind: str) -> None:
     sim.add_group("factory", signers=[root.pem])
     device = made("keyed", root, key=NEW_KEYS[kind]())
     onboarding = pem_file(tmp_path, device)
-    state = registered(sim, "keyed", onboarding, make_csr("keyed", device.key, hashes.SHA256()))
+    state = registered(sim.info, "keyed", onboarding, make_csr("keyed", device.key, hashes.SHA256()))
     issued = save_key(tmp_path / "issued.pem", device.key)
     with issued.open("ab") as out:
         for text in state["issuedCertificateChain"]:
@@ -208,9 +132,9 @@ def test_each_type_of_key(sim: Simulator, tmp_path: Path, kind: str) -> None:
 def test_secondary_signer_and_der(sim: Simulator, tmp_path: Path) -> None:
     other = made("next root", ca=True)
     sim.add_group("factory", signers=[ROOT.pem, other.certificate.public_bytes(Encoding.DER)])
-    state = registered(sim, "second", pem_file(tmp_path, made("second", other)))
+    state = registered(sim.info, "second", pem_file(tmp_path, made("second", other)))
     assert state["x509"]["signingCertificateInfo"]["subjectName"] == "CN=next root"
-    registered(sim, "first", pem_file(tmp_path, made("first", ROOT)))
+    registered(sim.info, "first", pem_file(tmp_path, made("first", ROOT)))
 
 
 def test_the_nearest_signer_counts(sim: Simulator, tmp_path: Path) -> None:
@@ -218,7 +142,7 @@ def test_the_nearest_signer_counts(sim: Simulator, tmp_path: Path) -> None:
         sim.add_group(name, signers=[party.pem])
     for device_id, issuer, group in (("a", LINE, "by-line"), ("b", FACTORY, "by-factory"), ("c", ROOT, "by-root")):
         pem = pem_file(tmp_path, made(device_id, issuer), LINE, FACTORY, ROOT)
-        assert registered(sim, device_id, pem)["x509"]["enrollmentGroupId"] == group
+        assert registered(sim.info, device_id, pem)["x509"]["enrollmentGroupId"] == group
 
 
 def test_letter_case_of_names_does_not_count(sim: Simulator, tmp_path: Path) -> None:
@@ -257,7 +181,7 @@ def test_chains_that_lead_nowhere(
     sim.add_group("factory", signers=[ROOT.pem])
     device = made("lost", issuer)
     assert not openssl_trusts(tmp_path, ROOT, device, *chain)
-    assert answered(sim, "lost", pem_file(tmp_path, device, *chain)) == (401, 401002, message)
+    assert answered(sim.info, "lost", pem_file(tmp_path, device, *chain)) == (401, 401002, message)
     with pytest.raises(KeyError):
         sim.device("lost")
 
@@ -268,21 +192,21 @@ def test_dates_of_a_client_certificate(sim: Simulator, tmp_path: Path, days: tup
     member, own = made("late", ROOT, days=days), made("late-too", days=days)
     sim.add_individual("late-too", certificates=[own.pem])
     assert not openssl_trusts(tmp_path, ROOT, member)
-    assert answered(sim, "late", pem_file(tmp_path, member)) == (401, 401002, INVALID)
-    assert answered(sim, "late-too", pem_file(tmp_path, own)) == (401, 401002, INVALID)
+    assert answered(sim.info, "late", pem_file(tmp_path, member)) == (401, 401002, INVALID)
+    assert answered(sim.info, "late-too", pem_file(tmp_path, own)) == (401, 401002, INVALID)
 
 
 def test_groups_that_cannot_vouch(sim: Simulator, tmp_path: Path) -> None:
     """Only symmetric keys; a signer that is the device's own certificate; a group that is gone again."""
     device = made("alone", ROOT)
     pem = pem_file(tmp_path, device)
-    assert answered(sim, "alone", pem)[2] == NOT_FOUND
+    assert answered(sim.info, "alone", pem)[2] == NOT_FOUND
     sim.add_group("itself", signers=[device.pem])
-    assert answered(sim, "alone", pem)[2] == NOT_FOUND
+    assert answered(sim.info, "alone", pem)[2] == NOT_FOUND
     sim.add_group("root", signers=[ROOT.pem])
-    registered(sim, "alone", pem)
+    registered(sim.info, "alone", pem)
     sim.remove_enrollment("root", group=True)
-    assert answered(sim, "alone", pem)[2] == NOT_FOUND
+    assert answered(sim.info, "alone", pem)[2] == NOT_FOUND
 
 
 def test_disabled_group(sim: Simulator, tmp_path: Path) -> None:
@@ -299,7 +223,7 @@ def test_individual_by_primary_and_secondary_certificate(sim: Simulator, tmp_pat
     first, second = made("own"), made("own", ROOT)
     sim.add_individual("own", certificates=[first.pem, second.certificate.public_bytes(Encoding.DER)])
     for party in (first, second):
-        proof = registered(sim, "own", pem_file(tmp_path, party))["x509"]
+        proof = registered(sim.info, "own", pem_file(tmp_path, party))["x509"]
         assert proof.keys() == {"certificateInfo"}
         assert (
             proof["certificateInfo"]["sha256Thumbprint"] == party.certificate.fingerprint(hashes.SHA256()).hex().upper()
@@ -324,17 +248,17 @@ def test_refused_in_the_connack(sim: Simulator, tmp_path: Path) -> None:
 def test_the_other_attestation(sim: Simulator, tmp_path: Path) -> None:
     """A certificate where a key is enrolled, and a token where a certificate is."""
     sim.add_individual("keyed")
-    assert answered(sim, "keyed", pem_file(tmp_path, made("keyed"))) == (401, 401002, "Unauthorized.")
+    assert answered(sim.info, "keyed", pem_file(tmp_path, made("keyed"))) == (401, 401002, "Unauthorized.")
     certified = made("certified")
     sim.add_individual("certified", certificates=[certified.pem])
     pem = pem_file(tmp_path, certified)
     password = dps_token(sim.info, "certified", derive(group_key(sim.info), "certified"))
-    assert answered(sim, "certified", password=password)[:2] == (401, 401000)
+    assert answered(sim.info, "certified", password=password)[:2] == (401, 401000)
     # Who shows both is taken by the token, as a board that only has its TLS identity set up besides.
-    assert answered(sim, "certified", pem, password=password)[:2] == (401, 401000)
+    assert answered(sim.info, "certified", pem, password=password)[:2] == (401, 401000)
     # An empty key signs as well, and must not be anybody's.
     empty = dps_token(sim.info, "certified", "")
-    assert answered(sim, "certified", password=empty)[:2] == (401, 401000)
+    assert answered(sim.info, "certified", password=empty)[:2] == (401, 401000)
 
 
 def test_an_empty_password_is_none(sim: Simulator, tmp_path: Path) -> None:
@@ -366,7 +290,7 @@ def test_group_member_with_its_onboarding_certificate(sim: Simulator, tmp_path: 
     sim.add_group("factory", signers=[ROOT.pem], credential_policy=policy)
     unit = made("unit", FACTORY)
     pem = pem_file(tmp_path, unit, FACTORY)
-    assert "issuedCertificateChain" not in registered(sim, "unit", pem)
+    assert "issuedCertificateChain" not in registered(sim.info, "unit", pem)
     assert at_hub(sim, "unit", pem) is None
     # Another certificate by the same authority does as well, if it is for this device, valid, and leads there.
     assert at_hub(sim, "unit", pem_file(tmp_path, made("unit", ROOT))) is None
@@ -383,7 +307,7 @@ def test_group_member_with_its_onboarding_certificate(sim: Simulator, tmp_path: 
 def test_individual_with_its_onboarding_certificate(sim: Simulator, tmp_path: Path) -> None:
     first, second = made("reg"), made("reg")
     sim.add_individual("reg", certificates=[first.pem, second.pem], credential_policy=None, device_id="dev")
-    assert registered(sim, "reg", pem_file(tmp_path, first))["deviceId"] == "dev"
+    assert registered(sim.info, "reg", pem_file(tmp_path, first))["deviceId"] == "dev"
     # The hub knows it by its thumbprint, so the name in it may be another than the device's.
     for party in (first, second):
         assert at_hub(sim, "dev", pem_file(tmp_path, party)) is None
@@ -395,13 +319,13 @@ def test_policy_decides_about_issued_certificates(sim: Simulator, tmp_path: Path
     """Without one a CSR brings nothing, and a certificate of another day is good no more."""
     sim.add_group("factory", signers=[ROOT.pem])
     unit = made("unit", ROOT)
-    state = registered(sim, "unit", pem_file(tmp_path, unit), make_csr("unit", unit.key, hashes.SHA256()))
+    state = registered(sim.info, "unit", pem_file(tmp_path, unit), make_csr("unit", unit.key, hashes.SHA256()))
     issued = save_key(tmp_path / "issued.pem", unit.key)
     with issued.open("a") as out:
         out.write(f"-----BEGIN CERTIFICATE-----\n{state['issuedCertificateChain'][0]}\n-----END CERTIFICATE-----\n")
     assert at_hub(sim, "unit", issued) is None
     sim.set_enrollment("factory", group=True, credential_policy=None)
-    state = registered(sim, "unit", pem_file(tmp_path, unit), make_csr("unit", unit.key, hashes.SHA256()))
+    state = registered(sim.info, "unit", pem_file(tmp_path, unit), make_csr("unit", unit.key, hashes.SHA256()))
     assert "issuedCertificateChain" not in state
     assert at_hub(sim, "unit", issued) == NOT_FOUND
 
@@ -409,7 +333,7 @@ def test_policy_decides_about_issued_certificates(sim: Simulator, tmp_path: Path
 def test_a_new_enrollment_ends_the_old_way_in(sim: Simulator, tmp_path: Path) -> None:
     sim.add_group("factory", signers=[ROOT.pem])
     pem = pem_file(tmp_path, made("mover", ROOT))
-    registered(sim, "mover", pem)
+    registered(sim.info, "mover", pem)
     key = sim.add_individual("mover").primary_key
     provision(sim.info, "mover", tmp_path, key)
     assert "not issued by an authority" in str(at_hub(sim, "mover", pem))

@@ -19,6 +19,7 @@ from espdps.commands import (
     hub,
     identity,
     inspection,
+    registry,
     stand_ins,
 )
 from espdps.commands.output import err
@@ -57,6 +58,7 @@ app = typer.Typer(
 for commands in (devices, fleet, boards, identity, stand_ins, credentials, inspection, authority, bench):
     app.add_typer(commands.app)
 app.add_typer(hub.app, name="hub")
+app.add_typer(registry.app, name="registry")
 
 
 def _version(wanted: bool) -> None:

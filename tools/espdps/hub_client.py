@@ -4,36 +4,24 @@ Talks to the HTTPS API that sim.json names, on this machine only; the policy's k
 from __future__ import annotations
 
 import json
-import ssl
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote
 
-from espdps import keys
-from espdps.errors import REFUSED, ToolError
-
-API = "2021-04-12"
-TOKEN_SECONDS = 300
-PATIENCE = 30  # seconds for an answer; the feed says something every 10 s
-_HINTS = {
-    404001: "has it registered? esp-dps hub monitor shows who connects",
-    404103: "esp-dps hub monitor shows when it connects and what it subscribes to",
-}
+from espdps.errors import ToolError
+from espdps.service_client import PATIENCE, ServiceClient
 
 
-class HubClient:
-    """`info` is what sim.json says. Every method raises ToolError, with exit code 3 for what the hub refused."""
+class HubClient(ServiceClient):
+    """What a hub's operator asks for; see ServiceClient for what is raised."""
 
-    def __init__(self, info: dict[str, Any]) -> None:
-        self._host, self._port, self._policy = info["host"], info["https_port"], info["service_policy"]
-        context = ssl.create_default_context(cafile=info["roots"])
-        # No proxy: whatever the environment says, the simulator is on this machine.
-        self._opener = urllib.request.build_opener(
-            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
-        )
+    api = "2021-04-12"
+    name = "the hub"
+    hints: ClassVar = {
+        404001: "has it registered? esp-dps hub monitor shows who connects",
+        404103: "esp-dps hub monitor shows when it connects and what it subscribes to",
+    }
 
     def send(self, device: str, text: str, properties: dict[str, str]) -> str:
         """Queues a message to a device; returns its id."""
@@ -79,37 +67,6 @@ class HubClient:
             except (OSError, ValueError):
                 pass  # cut off in the middle of a line
         raise ToolError("the simulator stopped")
-
-    def _json(self, method: str, path: str, body: Any = None, seconds: float = PATIENCE, etag: str = "") -> Any:
-        with self._open(method, path, body, seconds, etag=etag) as response:
-            return json.load(response)
-
-    def _open(self, method: str, path: str, body: Any, seconds: float, query: str = "", etag: str = "") -> Any:
-        token = keys.sas_token(
-            self._host, self._policy["key"], int(time.time()) + TOKEN_SECONDS, self._policy["name"]
-        )  # a new one for each call: a person may leave the terminal open for days
-        request = urllib.request.Request(
-            f"https://{self._host}:{self._port}{path}?api-version={API}{query}",
-            None if body is None else json.dumps(body).encode(),
-            {"Authorization": token, "Content-Type": "application/json"} | ({"If-Match": etag} if etag else {}),
-            method=method,
-        )
-        try:
-            return self._opener.open(request, timeout=seconds)
-        except urllib.error.HTTPError as error:
-            with error:
-                raise _refusal(error) from None
-        except OSError:
-            raise ToolError("the simulator does not answer", "is it running? esp-dps sim --dir …") from None
-
-
-def _refusal(error: urllib.error.HTTPError) -> ToolError:
-    try:
-        body = json.load(error)
-        code, message = int(body["errorCode"]), str(body["message"])
-    except (ValueError, KeyError, TypeError):
-        return ToolError(f"the hub answered {error.code}", exit_code=REFUSED)
-    return ToolError(f"the hub refused: {message} ({code})", _HINTS.get(code, ""), REFUSED)
 
 
 def line(event: dict[str, Any]) -> str:

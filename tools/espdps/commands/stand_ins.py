@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import enum
 import errno
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from espdps import boards, devices
 from espdps.commands.options import SimFolder
 from espdps.errors import WRONG_USE, ToolError
+
+if TYPE_CHECKING:
+    from espdps.simulator import Link
 
 app = typer.Typer()
 
@@ -28,6 +30,13 @@ def sim(
     certificate_seconds: Annotated[
         int | None, typer.Option(min=1, help="Life of an issued certificate, to see renewals. Else 30 days.")
     ] = None,
+    state: Annotated[
+        Path | None, typer.Option(help="Remember enrollments, devices, twins and policies in this file.")
+    ] = None,
+    hubs: Annotated[
+        list[str] | None,
+        typer.Option("--hub", help="NAME[,weight=N][,latency=MS], below .localhost; may be given more than once."),
+    ] = None,
     scenario: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="TOML file of what goes wrong, see below.")
     ] = None,
@@ -40,7 +49,7 @@ def sim(
 
     Runs until stopped and listens on this machine only. Writes DIR/sim.json once it listens: ports, id scope, roots,
     keys of the enrollment groups. Started again in the same folder it has the same ports and keys, and issues by the
-    same authority, but knows no device any more: boards register again by themselves.
+    same authority. It knows its devices again with --state alone; without it boards register again by themselves.
 
     A scenario has a table for each trouble: `at` a place (connect, subscribe, register, poll, assigning, certificate,
     hub.connect, hub.telemetry, hub.twin, hub.renewal and more), `do` an action (error, state, assigning, silence, cut,
@@ -51,6 +60,8 @@ def sim(
     \b
     EXAMPLE
       esp-dps sim --dir build/sim --certificate-seconds 60
+      esp-dps sim --dir build/sim --state build/sim/state.db \\
+          --hub north.localhost,latency=20 --hub south.localhost,weight=3
       esp-dps sim --dir build/sim --scenario bad-day.toml --log json
 
     \b
@@ -70,7 +81,7 @@ def sim(
       devices = "greenhouse-*"
       probability = 0.1
     """
-    from espdps.simulator import Options, Scenario, server
+    from espdps.simulator import Options, Scenario, StateFileError, server
     from espdps.simulator import scenario as scenarios
     from espdps.simulator.throttle import POLLS_IN_10_SECONDS, REGISTRATIONS_A_MINUTE
 
@@ -78,15 +89,22 @@ def sim(
         rules = scenarios.parse(scenario.read_text()) if scenario else Scenario()
     except (OSError, ValueError) as error:
         raise ToolError(f"{scenario}: {error}", "`esp-dps sim --help` has an example", WRONG_USE) from None
-    options = Options(
-        scenario=rules,
-        registrations_a_minute=REGISTRATIONS_A_MINUTE if limits else None,
-        polls_in_10_seconds=POLLS_IN_10_SECONDS if limits else None,
-    )
+    given: dict[str, Any] = {"scenario": rules, "state": state}
+    if limits:
+        given.update(registrations_a_minute=REGISTRATIONS_A_MINUTE, polls_in_10_seconds=POLLS_IN_10_SECONDS)
     if certificate_seconds is not None:
-        options = replace(options, certificate_seconds=certificate_seconds)
+        given["certificate_seconds"] = certificate_seconds
+    if hubs:
+        links = dict(map(_hub, hubs))
+        given.update(hubs=tuple(links), links=links)
+    try:
+        options = Options(**given)
+    except ValueError as error:
+        raise ToolError(str(error), "", WRONG_USE) from None
     try:
         server.main(folder, options, as_json=log is Log.JSON)
+    except StateFileError as error:
+        raise ToolError(str(error), "take another --state, or stop the one that has it") from None
     except BlockingIOError:
         raise ToolError(f"{folder}: another simulator runs in this folder", "take another --dir, or stop it") from None
     except OSError as error:
@@ -94,6 +112,22 @@ def sim(
             raise
         hint = f"stop that, or remove {folder / 'ports.json'} and flash the boards with the new port"
         raise ToolError("a port that the boards of this folder know is taken by another program", hint) from None
+
+
+def _hub(text: str) -> tuple[str, Link]:
+    """NAME[,weight=N][,latency=MS]"""
+    from espdps.simulator import Link
+
+    name, *words = text.split(",")
+    try:
+        numbers = dict(word.split("=") for word in words)
+        link = Link(int(numbers.pop("weight", "1")), float(numbers.pop("latency", "50")))
+    except ValueError:
+        numbers = {"": ""}
+    if numbers:
+        hint = "NAME[,weight=1 to 1000][,latency=milliseconds]"
+        raise ToolError(f"--hub {text} cannot be read", hint, WRONG_USE)
+    return name, link
 
 
 @app.command()

@@ -3,9 +3,11 @@
 What is imported from here stays; everything below is free to change.
 """
 
-from .options import Options
+from .controls import GROUP
+from .options import Link, Options
 from .scenario import Scenario
-from .server import GROUP, Simulator, serving
+from .server import Simulator, serving
+from .storage import StateFileError
 from .trouble import (
     Alert,
     Assigning,
@@ -42,6 +44,7 @@ __all__ = [
     "Form",
     "Ignore",
     "Late",
+    "Link",
     "Options",
     "Profile",
     "Raw",
@@ -54,6 +57,7 @@ __all__ = [
     "Simulator",
     "Spelling",
     "State",
+    "StateFileError",
     "Trouble",
     "Vanished",
     "serving",

@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
-from . import attestation, ca, sas
+from . import attestation, certificates, sas
 from .mqtt import Connect, Refused
-from .state import Device, State
+from .records import Device
+from .registry import Registry
+from .state import State
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Admission:
     expires: int | None
 
 
-def admit(state: State, authority: ca.IssuingAuthority, connect: Connect, host: str, device_id: str) -> Admission:
+def admit(state: State, registry: Registry, connect: Connect, host: str, device_id: str) -> Admission:
     """Raises Refused."""
     try:
         if host not in state.hubs:
@@ -39,8 +42,8 @@ def admit(state: State, authority: ca.IssuingAuthority, connect: Connect, host: 
             expires = _check_token(device, connect.password)
             proof: dict[str, Any] = {"auth": "sas", "certificate": None}
         elif connect.certificate is not None:
-            _check_certificate(authority, device, connect.certificate, connect.chain)
-            proof = {"auth": "x509", "certificate": ca.facts(connect.certificate)}
+            _check_certificate(registry, device, connect.certificate, connect.chain)
+            proof = {"auth": "x509", "certificate": certificates.facts(connect.certificate)}
         else:
             raise _No("neither token nor client certificate")
         if not device.enabled:
@@ -66,22 +69,29 @@ def _check_token(device: Device, password: str) -> int:
 
 
 def _check_certificate(
-    authority: ca.IssuingAuthority, device: Device, certificate: x509.Certificate, chain: tuple[x509.Certificate, ...]
+    registry: Registry, device: Device, certificate: x509.Certificate, chain: tuple[x509.Certificate, ...]
 ) -> None:
     """By what DPS prepared: an issued certificate, the enrolled one, or one by an enrolled signer."""
-    refusal = ca.out_of_date(certificate)
+    refusal = certificates.out_of_date(certificate)
     if refusal is not None:
         raise _No(refusal)
-    if certificate in device.certificates:
+    if certificate in device.certificates or _thumbprints(certificate) & set(device.thumbprints):
         return  # known by its thumbprint, so its name says nothing
-    if authority.revoked(certificate):
+    if registry.authority.revoked(certificate):
         raise _No("the policy that issued the certificate was revoked")
-    if not (device.issued and authority.issued(certificate)):
+    if not (device.issued and registry.authority.issued(certificate)):
         if not device.signers:
             raise _No("certificate not issued by an authority of this device")
         try:
             attestation.signer_of(certificate, chain, device.signers)
         except attestation.Untrusted as error:
             raise _No(str(error)) from None
-    if ca.common_name(certificate.subject) != device.id:
+    if certificates.common_name(certificate.subject) != device.id:
         raise _No("common name of the certificate is not the device id")
+    if registry.revoked(device, certificate):
+        raise _No("the device's certificates were revoked")
+
+
+def _thumbprints(certificate: x509.Certificate) -> set[str]:
+    """In the two forms that a hub takes."""
+    return {certificate.fingerprint(digest).hex().upper() for digest in (hashes.SHA1(), hashes.SHA256())}

@@ -1,201 +1,44 @@
 """The two certificate authorities: the one of the servers (RSA-2048, like Azure's) and the one that issues to devices.
 
-Private keys stay in their files, mode 0600, and are never handed out but to the TLS layer.
+Their private keys stay in their files and are never handed out but to the TLS layer.
 """
 
 from __future__ import annotations
 
-import datetime
 import ipaddress
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
-from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from .certificates import (
+    DAY,
+    Pair,
+    build,
+    common_name,
+    keep,
+    key_usage,
+    load_key,
+    name_of,
+    new_intermediate,
+    new_p384,
+    new_root,
+    new_rsa,
+    now,
+    published,
+    save_key,
+    seconds,
+)
 from .files import write_private
 
-CaKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
-
-_ROOT_DAYS = 20 * 365
-_INTERMEDIATE_DAYS = 5 * 365
 _SERVER_DAYS = 365
-_DAY = 86400
-# Nothing answers there: the addresses are in the certificates because a real authority's are, and they cost size.
-_PKI = "pki.localhost/esp-dps-simulator/certs"
-# Arc for documentation and examples (IANA private enterprise number 32473, RFC 5612).
-_POLICY = "1.3.6.1.4.1.32473.1"
-
-
-def now() -> datetime.datetime:
-    """The time in whole seconds, as certificates count it."""
-    return datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
-
-
-def seconds(count: float) -> datetime.timedelta:
-    return datetime.timedelta(seconds=count)
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A certificate and its private key."""
-
-    certificate: x509.Certificate
-    key: CaKey
-
-    def __repr__(self) -> str:
-        return f"Pair({self.certificate.subject.rfc4514_string()})"
-
-
-def _name(common_name: str, organization: str | None = "esp-dps device provisioning simulator") -> x509.Name:
-    attributes = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
-    if organization is not None:
-        attributes.append(x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization))
-    return x509.Name(attributes)
-
-
-def _key_usage(*names: str) -> x509.KeyUsage:
-    known = (
-        "digital_signature",
-        "content_commitment",
-        "key_encipherment",
-        "data_encipherment",
-        "key_agreement",
-        "key_cert_sign",
-        "crl_sign",
-        "encipher_only",
-        "decipher_only",
-    )
-    return x509.KeyUsage(**{name: name in names for name in known})
-
-
-def _build(
-    subject: x509.Name,
-    public_key: CertificatePublicKeyTypes,
-    issuer: Pair | None,
-    signing_key: CaKey,
-    not_before: datetime.datetime,
-    not_after: datetime.datetime,
-    extensions: Iterable[tuple[x509.ExtensionType, bool]],
-) -> x509.Certificate:
-    issuer_name = subject if issuer is None else issuer.certificate.subject
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer_name)
-        .public_key(public_key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(not_before)
-        .not_valid_after(not_after)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-    )
-    if issuer is not None:
-        identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key())
-        builder = builder.add_extension(identifier, critical=False)
-    for extension, critical in extensions:
-        builder = builder.add_extension(extension, critical)
-    # RFC 5480 and common practice: the hash goes with the size of the signing key.
-    digest = hashes.SHA384() if isinstance(signing_key, ec.EllipticCurvePrivateKey) else hashes.SHA256()
-    return builder.sign(signing_key, digest)
-
-
-def _root(common_name: str, key: CaKey) -> Pair:
-    start = now() - seconds(_DAY)
-    extensions = (
-        (x509.BasicConstraints(ca=True, path_length=None), True),
-        (_key_usage("key_cert_sign", "crl_sign"), True),
-    )
-    certificate = _build(
-        _name(common_name), key.public_key(), None, key, start, start + seconds(_ROOT_DAYS * _DAY), extensions
-    )
-    return Pair(certificate, key)
-
-
-def _intermediate(
-    common_name: str, key: CaKey, issuer: Pair, usage: x509.ObjectIdentifier, path_length: int = 0
-) -> Pair:
-    start = now() - seconds(_DAY)
-    extensions = (
-        (x509.BasicConstraints(ca=True, path_length=path_length), True),
-        (_key_usage("key_cert_sign", "crl_sign", "digital_signature"), True),
-        (x509.ExtendedKeyUsage([usage]), False),
-        *_published("roots", copies=1),
-    )
-    certificate = _build(
-        _name(common_name), key.public_key(), issuer, issuer.key, start, start + seconds(_INTERMEDIATE_DAYS * _DAY),
-        extensions,
-    )  # fmt: skip
-    return Pair(certificate, key)
-
-
-def _published(authority: str, copies: int) -> tuple[tuple[x509.ExtensionType, bool], ...]:
-    """Where a public authority says its revocation lists, issuers and policies are, ``copies`` mirrors of each."""
-    lists = [
-        x509.DistributionPoint(
-            [x509.UniformResourceIdentifier(f"http://crl{n}.{_PKI}/{authority}/current/revocation-list-{n:02d}.crl")],
-            None,
-            None,
-            None,
-        )
-        for n in range(1, copies + 1)
-    ]
-    issuers = [
-        x509.AccessDescription(
-            AuthorityInformationAccessOID.CA_ISSUERS,
-            x509.UniformResourceIdentifier(f"http://aia{n}.{_PKI}/{authority}/current/issuing-certificate-{n:02d}.crt"),
-        )
-        for n in range(1, copies + 1)
-    ]
-    status = x509.AccessDescription(
-        AuthorityInformationAccessOID.OCSP, x509.UniformResourceIdentifier(f"http://ocsp.{_PKI}/{authority}")
-    )
-    statement = f"http://{_PKI}/repository/certification-practice-statement.html"
-    notice = x509.UserNotice(None, "Made by a simulator on this machine. It vouches for nothing.")
-    policies = [
-        x509.PolicyInformation(x509.ObjectIdentifier(f"{_POLICY}.1"), [statement, notice]),
-        x509.PolicyInformation(x509.ObjectIdentifier(f"{_POLICY}.2"), None),
-    ]
-    return (
-        (x509.CRLDistributionPoints(lists), False),
-        (x509.AuthorityInformationAccess([*issuers, status]), False),
-        (x509.CertificatePolicies(policies), False),
-    )
-
-
-def _load_key(path: Path) -> CaKey:
-    key = load_pem_private_key(path.read_bytes(), None)
-    if not isinstance(key, (rsa.RSAPrivateKey, ec.EllipticCurvePrivateKey)):
-        raise TypeError(f"{path}: neither RSA nor EC")
-    return key
-
-
-def _save_key(path: Path, key: CaKey) -> None:
-    write_private(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-
-
-def _keep(directory: Path, name: str, new: Callable[[], Pair]) -> Pair:
-    """The pair ``name`` of an earlier run, or a new one that later runs will find."""
-    certificate_file, key_file = directory / f"{name}.pem", directory / f"{name}.key"
-    if certificate_file.exists() and key_file.exists():
-        pair = Pair(x509.load_pem_x509_certificate(certificate_file.read_bytes()), _load_key(key_file))
-        if pair.certificate.public_key() == pair.key.public_key() and pair.certificate.not_valid_after_utc > now():
-            return pair
-    pair = new()
-    _save_key(key_file, pair.key)
-    write_private(certificate_file, pair.certificate.public_bytes(Encoding.PEM))
-    return pair
+DEFAULT = "default"  # the credential policy that is there from the start
 
 
 class ServerIdentity:
@@ -205,31 +48,31 @@ class ServerIdentity:
     """
 
     def __init__(self, directory: Path, names: Iterable[str], address: str) -> None:
-        root = _keep(directory, "server-root", lambda: _root("esp-dps simulator server root", _rsa()))
-        issuer = _keep(
+        root = keep(directory, "server-root", lambda: new_root("esp-dps simulator server root", new_rsa()))
+        issuer = keep(
             directory,
             "server-intermediate",
-            lambda: _intermediate("esp-dps simulator server CA 1", _rsa(), root, ExtendedKeyUsageOID.SERVER_AUTH),
+            lambda: new_intermediate("esp-dps simulator server CA 1", new_rsa(), root, ExtendedKeyUsageOID.SERVER_AUTH),
         )
         self.roots = directory / "roots.pem"
         self.chain_file = directory / "server-chain.pem"
         self.key_file = directory / "server.key"
         # The key is kept, its certificate made anew: names may have changed since, and it never runs out.
-        key = _load_key(self.key_file) if self.key_file.exists() else _rsa()
+        key = load_key(self.key_file) if self.key_file.exists() else new_rsa()
         hosts: list[x509.GeneralName] = [x509.DNSName(name) for name in dict.fromkeys(["localhost", *names])]
         hosts.append(x509.IPAddress(ipaddress.ip_address(address)))
-        start = now() - seconds(_DAY)
-        leaf = _build(
-            _name("localhost"), key.public_key(), issuer, issuer.key, start, start + seconds(_SERVER_DAYS * _DAY),
+        start = now() - seconds(DAY)
+        leaf = build(
+            name_of("localhost"), key.public_key(), issuer, issuer.key, start, start + seconds(_SERVER_DAYS * DAY),
             (
                 (x509.BasicConstraints(ca=False, path_length=None), True),
-                (_key_usage("digital_signature", "key_encipherment"), True),
+                (key_usage("digital_signature", "key_encipherment"), True),
                 (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
                 (x509.SubjectAlternativeName(hosts), False),
-                *_published("servers", copies=2),
+                *published("servers", copies=2),
             ),
         )  # fmt: skip
-        _save_key(self.key_file, key)
+        save_key(self.key_file, key)
         chain = leaf.public_bytes(Encoding.PEM) + issuer.certificate.public_bytes(Encoding.PEM)
         write_private(self.chain_file, chain)
         write_private(self.roots, root.certificate.public_bytes(Encoding.PEM))
@@ -242,45 +85,67 @@ class ServerIdentity:
         return context
 
 
-def _rsa() -> rsa.RSAPrivateKey:
-    return rsa.generate_private_key(65537, 2048)
+@dataclass(frozen=True)
+class Issuers:
+    """The intermediates of one policy: that which issues, and one for chains of four, which has another above it."""
 
+    usual: Pair
+    deep: Pair
 
-def _p384() -> ec.EllipticCurvePrivateKey:
-    return ec.generate_private_key(ec.SECP384R1())
+    @property
+    def certificates(self) -> tuple[x509.Certificate, x509.Certificate]:
+        return self.usual.certificate, self.deep.certificate
 
 
 class IssuingAuthority:
-    """Signs operational certificates: P-384 root and intermediate, SHA-384, as seen on the real service.
+    """Signs operational certificates: P-384 root and intermediates, SHA-384, as seen on the real service.
 
-    A second, ``deep`` intermediate has one more above it, for chains of four.
+    Each credential policy has intermediates of its own below the one root. Names of policies are lower case here.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._revoked: list[x509.Certificate] = []
-        self.root = _keep(directory, "issuing-root", lambda: _root("esp-dps simulator device root", _p384()))
-        self._policy = self._below("issuing-policy", "esp-dps simulator device policy CA", self.root, path_length=1)
-        self.intermediate = self._below("issuing-intermediate", "esp-dps simulator device CA 1", self.root)
-        self._deep = self._below("issuing-deep", "esp-dps simulator device CA 2", self._policy)
+        self._issuers: dict[str, Issuers] = {}
+        self._revoked: dict[str, tuple[x509.Certificate, ...]] = {}
+        self.root = keep(directory, "issuing-root", lambda: new_root("esp-dps simulator device root", new_p384()))
+        self._above = self._below("issuing-policy", "esp-dps simulator device policy CA", self.root, path_length=1)
 
     def _below(self, file: str, name: str, issuer: Pair, path_length: int = 0) -> Pair:
         usage = ExtendedKeyUsageOID.CLIENT_AUTH
-        return _keep(self._directory, file, lambda: _intermediate(name, _p384(), issuer, usage, path_length))
+        return keep(self._directory, file, lambda: new_intermediate(name, new_p384(), issuer, usage, path_length))
 
-    def rotate(self) -> None:
-        """Replaces the intermediates. What they issued is revoked; the root stays."""
-        for file in ("issuing-intermediate", "issuing-deep"):
+    def add(self, policy: str, revoked: tuple[x509.Certificate, ...] = (), number: int = 1) -> None:
+        """From now on this policy issues; with the intermediates of an earlier run, if it had any."""
+        usual, deep = _files(policy)
+        name = f"esp-dps simulator {'device' if policy == DEFAULT else policy} CA"
+        self._issuers[policy] = Issuers(
+            self._below(usual, f"{name} {number}", self.root), self._below(deep, f"{name} {number + 1}", self._above)
+        )
+        self._revoked[policy] = revoked
+
+    def rotate(self, policy: str) -> tuple[x509.Certificate, ...]:
+        """Replaces the policy's intermediates; all that were. What they issued is revoked; the root stays."""
+        old = self._issuers[policy].certificates
+        revoked = self._revoked[policy] + old
+        last = common_name(old[-1].subject) or "0"
+        self.remove(policy)
+        self.add(policy, revoked, int(last.split()[-1]) + 1)
+        return revoked
+
+    def remove(self, policy: str) -> None:
+        """Nobody knows its intermediates any more."""
+        for file in _files(policy):
             (self._directory / f"{file}.pem").unlink()
-        name = "esp-dps simulator device CA {}".format
-        number = len(self._revoked) + 3
-        intermediate = self._below("issuing-intermediate", name(number), self.root)
-        deep = self._below("issuing-deep", name(number + 1), self._policy)
-        self._revoked += [self.intermediate.certificate, self._deep.certificate]
-        self.intermediate, self._deep = intermediate, deep
+        del self._issuers[policy], self._revoked[policy]
+
+    def issuer(self, policy: str) -> str:
+        """The common name of the intermediate that issues under a policy."""
+        return common_name(self._issuers[policy].usual.certificate.subject) or ""
 
     def issue(
         self,
+        policy: str,
+        serial: int,
         common_name: str,
         public_key: CertificatePublicKeyTypes,
         life: int,
@@ -292,21 +157,24 @@ class IssuingAuthority:
         The start is put back by a twelfth of the life, five minutes at most: a device's clock may be a little slow.
         """
         start = now() + seconds(begins)
-        issuer = self._deep if deep else self.intermediate
-        return _build(
-            _name(common_name, organization=None), public_key, issuer, issuer.key,
+        issuers = self._issuers[policy]
+        issuer = issuers.deep if deep else issuers.usual
+        return build(
+            name_of(common_name, organization=None), public_key, issuer, issuer.key,
             start - seconds(min(300, life // 12)), start + seconds(life),
             (
                 (x509.BasicConstraints(ca=False, path_length=None), True),
-                (_key_usage("digital_signature"), True),
+                (key_usage("digital_signature"), True),
                 (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), False),
-                *_published("devices", copies=3),
+                *published("devices", copies=3),
             ),
+            serial,
         )  # fmt: skip
 
     def chain(self, leaf: x509.Certificate) -> list[bytes]:
         """DER, leaf first, the root last."""
-        issuers = {pair.certificate.subject: pair.certificate for pair in (self.intermediate, self._deep, self._policy)}
+        known = [pair for issuers in self._issuers.values() for pair in (issuers.usual, issuers.deep)]
+        issuers = {pair.certificate.subject: pair.certificate for pair in (*known, self._above)}
         path = [leaf]
         while path[-1].issuer in issuers:
             path.append(issuers[path[-1].issuer])
@@ -317,11 +185,16 @@ class IssuingAuthority:
 
         The leaf alone is enough, as at the real Hub: the service knows its intermediates.
         """
-        return _by_one_of(leaf, (self.intermediate.certificate, self._deep.certificate))
+        return _by_one_of(leaf, (one for issuers in self._issuers.values() for one in issuers.certificates))
 
     def revoked(self, leaf: x509.Certificate) -> bool:
-        """Whether a client certificate was one of ours until an intermediate was replaced. A restart forgets that."""
-        return _by_one_of(leaf, self._revoked)
+        """Whether a client certificate was one of ours until an intermediate was replaced."""
+        return _by_one_of(leaf, (one for revoked in self._revoked.values() for one in revoked))
+
+
+def _files(policy: str) -> tuple[str, str]:
+    prefix = "issuing" if policy == DEFAULT else f"issuing-{policy}"
+    return f"{prefix}-intermediate", f"{prefix}-deep"
 
 
 def _by_one_of(leaf: x509.Certificate, issuers: Iterable[x509.Certificate]) -> bool:
@@ -332,29 +205,3 @@ def _by_one_of(leaf: x509.Certificate, issuers: Iterable[x509.Certificate]) -> b
         except (InvalidSignature, TypeError, ValueError):
             pass  # not by this one
     return False
-
-
-def out_of_date(certificate: x509.Certificate) -> str | None:
-    """Why a certificate cannot be used now; None if it can."""
-    if now() < certificate.not_valid_before_utc:
-        return "certificate not valid yet"
-    if now() > certificate.not_valid_after_utc:
-        return "certificate expired"
-    return None
-
-
-def common_name(name: x509.Name) -> str | None:
-    """The one common name, or None when there is none or more than one."""
-    values = [attribute.value for attribute in name.get_attributes_for_oid(NameOID.COMMON_NAME)]
-    return values[0] if len(values) == 1 and isinstance(values[0], str) else None
-
-
-def facts(certificate: x509.Certificate) -> dict[str, str]:
-    """What people and events may know of a certificate."""
-    return {
-        "subject": certificate.subject.rfc4514_string(),
-        "issuer": certificate.issuer.rfc4514_string(),
-        "not_before": certificate.not_valid_before_utc.isoformat(),
-        "not_after": certificate.not_valid_after_utc.isoformat(),
-        "sha256": certificate.fingerprint(hashes.SHA256()).hex(),
-    }

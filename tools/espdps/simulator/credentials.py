@@ -16,10 +16,10 @@ from typing import Any
 
 from cryptography import x509
 
-from . import ca, issuance
+from . import certificates, issuance
 from .errors import ServiceError, error_body
-from .options import Options
-from .state import Device
+from .records import Device
+from .registry import Registry
 from .trouble import Chain, Error, Form, Trouble
 
 _FIELDS = {"id", "csr", "replace"}
@@ -42,7 +42,7 @@ class Renewal:
     csr: str
     trouble: Trouble
     correlation_id: str = field(default_factory=lambda: str(uuid.uuid4()))
-    expires: datetime.datetime = field(default_factory=lambda: ca.now() + _LIFE)
+    expires: datetime.datetime = field(default_factory=lambda: certificates.now() + _LIFE)
     answer: tuple[int, Body] | None = None
 
     def accepted(self) -> dict[str, Any]:
@@ -54,20 +54,24 @@ class Renewal:
 class Credentials:
     """The operations of all devices. An operation is active until its device has its answer."""
 
-    def __init__(self, authority: ca.IssuingAuthority, options: Options) -> None:
-        self._authority, self._options = authority, options
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
         self._active: dict[tuple[str, str], Renewal] = {}
 
     def active(self, device: Device) -> Renewal | None:
         """The device's operation, if it has one."""
         renewal = self._active.get((device.hub, device.id.lower()))
-        return renewal if renewal is not None and renewal.device is device and renewal.expires > ca.now() else None
+        return (
+            renewal
+            if renewal is not None and renewal.device is device and renewal.expires > certificates.now()
+            else None
+        )
 
     def begin(self, device: Device, connection: int, rid: str, body: bytes, trouble: Trouble) -> Renewal:
         """Takes a request; ``trouble`` is what is scripted for all of its way. Raises ServiceError."""
         _check_rid(rid, "$rid")
         request = _request(body, device.id)
-        if not device.issued:
+        if not device.issued or device.policy is None:
             # Inference: where no policy issues certificates, the credential service knows no such device.
             raise ServiceError(404, 404001, "The device has no credential policy.")
         active, replace = self.active(device), request.get("replace")
@@ -105,18 +109,16 @@ class Credentials:
 
     def _issue(self, renewal: Renewal) -> tuple[x509.Certificate, Body]:
         device, at = renewal.device, renewal.trouble.at
+        terms = self._registry.terms(device)
         try:
             csr = issuance.read(renewal.csr, _API)
-            issuance.check(csr, device.id, self._options.key_types)
+            issuance.check(csr, device.id, terms.key_types)
         except ServiceError as error:
             info = {"correlationId": renewal.correlation_id, "credentialMessage": error.message}
             raise ServiceError(400, 400037, "The certificate request cannot be completed.", info=info) from None
         chain_script, form = at.get("hub.certificate"), at.get("hub.answer")
         chain_trouble = chain_script if isinstance(chain_script, Chain) else None
-        life = device.enrollment.certificate_seconds if device.enrollment is not None else None
-        leaf, chain = issuance.issue(
-            self._authority, csr, device.id, life or self._options.certificate_seconds, chain_trouble
-        )
+        leaf, chain = issuance.issue(self._registry.authority, csr, device.id, terms, chain_trouble)
         if isinstance(form, Form) and form.pem and chain is not None:
             chain = [issuance.pem(text) for text in chain]
         if isinstance(form, Form) and form.bare:

@@ -5,6 +5,7 @@ Neither sockets nor packets here; a device's key and token are compared and forg
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import uuid
@@ -12,13 +13,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from . import attestation, ca, issuance, sas
+from . import allocation, certificates, enrollment_json, issuance
 from .errors import ServiceError, error_body
 from .events import EventLog
+from .identification import by_certificate, by_token, is_me, refused
 from .mqtt import Connect, Message, Refused
 from .options import Options
 from .packets import Violation
-from .state import ID, Enrollment, NoHub, Operation, State
+from .records import Enrollment, Operation, Unassigned
+from .registry import Registry
+from .state import State
 from .throttle import Throttle
 from .trouble import Assigning, Chain, Error, Late, Profile, Raw, Rid, Spelling, Troubles, Vanished
 from .trouble import State as FinalState
@@ -40,7 +44,7 @@ class Dps:
 
     id_scope: str
     state: State
-    authority: ca.IssuingAuthority
+    registry: Registry
     options: Options
     log: EventLog
     troubles: Troubles
@@ -80,14 +84,18 @@ class DpsConnection:
 
     def accept(self, connection: int) -> None:
         self._number = connection
-        if not self._is_me(self._connect.client_id):
-            raise self._refused("client id is not the registration id")
-        if self._connect.will_topic is not None:
-            raise self._refused("DPS takes no will")
-        attest, auth = (self._by_token, "sas") if self._connect.password is not None else (self._by_certificate, "x509")
+        connect, state = self._connect, self._dps.state
+        if not is_me(self.device, connect.client_id):
+            raise refused(self.device, "client id is not the registration id")
+        if connect.will_topic is not None:
+            raise refused(self.device, "DPS takes no will")
+        auth = "sas" if connect.password is not None else "x509"
         # Seen at the real service: who signs wrongly is let in and told so when it registers.
         try:
-            self._enrollment = attest()
+            if auth == "sas":
+                self._enrollment, self._proof = by_token(state, self._dps.id_scope, connect, self.device)
+            else:
+                self._enrollment, self._proof = by_certificate(state, connect, self.device)
         except ServiceError as error:
             self._problem = error
         self._report("dps.connect", api_version=self._version, auth=auth)
@@ -134,75 +142,6 @@ class DpsConnection:
     def end(self) -> None:
         """Nothing is held for a connection: an operation outlives it."""
 
-    # Attestation
-
-    def _by_token(self) -> Enrollment:
-        """The enrollment whose key signed the token. Raises Refused and ServiceError.
-
-        An individual enrollment is the only one that counts for its registration id. A key derived from no group's
-        cannot be told from a wrong one, so only where there is no group at all the enrollment is what is missing.
-        """
-        try:
-            resource = f"{self._dps.id_scope}/registrations/{self.device}"
-            token = sas.check(self._connect.password, resource, "registration")
-        except sas.BadToken as error:
-            raise self._refused(str(error)) from None
-        individual = self._individual()
-        candidates = [individual] if individual is not None else self._dps.state.groups()
-        if not candidates:
-            raise ServiceError(404, 404201, "Enrollment not found.")
-        for enrollment in candidates:
-            if token.signed_by(enrollment.device_keys(self.device)):
-                self._proof = {"symmetricKey": {"enrollmentGroupId": enrollment.id} if enrollment.group else {}}
-                return enrollment
-        raise ServiceError(401, 401000, "Unauthorized.")
-
-    def _by_certificate(self) -> Enrollment:
-        """The enrollment of the client certificate or of its signer. Raises Refused and ServiceError.
-
-        Seen at the service: a certificate that is not this device's is refused in the CONNACK, and 401002 with one of
-        three texts answers the registration of others. Which fault gets which is inference, here and in attestation.py.
-        """
-        leaf, chain = self._connect.certificate, self._connect.chain
-        if leaf is None:
-            raise self._refused("neither token nor client certificate")
-        name = ca.common_name(leaf.subject)
-        if name is None or not self._is_me(name):
-            raise self._refused("common name of the certificate is not the registration id")
-        proof: dict[str, Any] = {"certificateInfo": attestation.certificate_info(leaf)}
-        enrollment = self._individual()
-        if enrollment is not None:
-            if not enrollment.certificates:
-                raise ServiceError(401, 401002, "Unauthorized.")
-            if leaf not in enrollment.certificates:
-                raise self._refused("client certificate is not the enrolled one")
-            if ca.out_of_date(leaf) is not None:
-                raise ServiceError(401, 401002, attestation.OUT_OF_DATE)
-        else:
-            # A signer that two groups share counts for the elder.
-            signers = {signer: group for group in reversed(self._dps.state.groups()) for signer in group.certificates}
-            try:
-                signer = attestation.signer_of(leaf, chain, signers)
-            except attestation.Untrusted as error:
-                raise ServiceError(401, 401002, str(error)) from None
-            enrollment = signers[signer]
-            proof["enrollmentGroupId"] = enrollment.id
-            proof["signingCertificateInfo"] = attestation.certificate_info(signer)
-        self._proof = {"x509": proof}
-        return enrollment
-
-    def _individual(self) -> Enrollment | None:
-        """The individual enrollment of this registration id. Raises ServiceError for an id that is none."""
-        if not ID.fullmatch(self.device):
-            raise ServiceError(400, 400004, "Invalid registration ID.")
-        return self._dps.state.enrollment(self.device, group=False)
-
-    def _is_me(self, name: str) -> bool:
-        return name.lower() == self.device.lower()  # registration ids are case-insensitive
-
-    def _refused(self, reason: str) -> Refused:
-        return Refused("dps", self.device, 5, reason)
-
     # Requests
 
     def _answer(self, place: str, query: dict[str, str], body: bytes, rid: str) -> Message:
@@ -229,24 +168,27 @@ class DpsConnection:
         csr, payload = issuance.request(request, self._version), request.get("payload")
         self._report("dps.register", csr=csr is not None, payload=payload is not None)
         # A body for another id contradicts the connection; the service's code for it is not known, this is its kin.
-        if not self._is_me(str(request.get("registrationId") or self.device)):
+        if not is_me(self.device, str(request.get("registrationId") or self.device)):
             raise ServiceError(400, 400004, "The registration ID in the body is not the one of the connection.")
         signing_request = None
         if csr is not None:
             signing_request = issuance.read(csr, self._version)
-            issuance.check(signing_request, self.device, self._dps.options.key_types)
+            policy = self._enrollment.credential_policy if self._enrollment is not None else None
+            issuance.check(signing_request, self.device, self._dps.registry.key_types(policy))
         enrollment = self._current()
-        if enrollment.provisioning_status != "enabled":
+        if self._disabled(enrollment):
             return self._final("disabled", rid)
         operation = Operation(enrollment, self._assigning().times, signing_request, payload)
         self._dps.state.begin(self.device, operation)
+        if enrollment.webhook is not None:
+            operation.choice = self._ask(enrollment.webhook, operation)
         return self._progress(operation, rid)
 
     def _poll(self, operation_id: str, rid: str) -> Message:
         operation = self._dps.state.operation(self.device, operation_id)
         if operation is None:
             raise ServiceError(404, 404203, "Operation not found.")
-        if self._current().provisioning_status != "enabled":
+        if self._disabled(self._current()):
             return self._final("disabled", rid)
         return self._progress(operation, rid)
 
@@ -258,6 +200,32 @@ class DpsConnection:
             raise ServiceError(404, 404201, "Enrollment not found.")
         return enrollment
 
+    def _disabled(self, enrollment: Enrollment) -> bool:
+        """Also in the registry: that DPS says the same word for it is inference."""
+        id = enrollment.device_id or self.device
+        return enrollment.provisioning_status != "enabled" or self._dps.registry.blocked(id)
+
+    def _ask(self, webhook: str, operation: Operation) -> asyncio.Task[dict[str, Any] | Unassigned]:
+        """Custom allocation, while the device polls."""
+        state, enrollment = self._dps.state, operation.enrollment
+        body = allocation.request(
+            enrollment,
+            enrollment_json.write(enrollment),
+            self._context(operation),
+            state.registration(self.device),
+            state.linked(enrollment),
+        )
+
+        def told(status: int | None) -> None:
+            self._report("dps.webhook", status=status)
+
+        return asyncio.ensure_future(allocation.ask(webhook, body, self._dps.options.webhook_delays, told))
+
+    def _context(self, operation: Operation) -> dict[str, Any]:
+        """What custom allocation is told of the device."""
+        payload = {} if operation.payload is None else {"payload": operation.payload}
+        return {"registrationId": self.device, **self._proof, **payload}
+
     def _assigning(self) -> Assigning:
         action = self._dps.troubles.at("assigning", self.device)
         if isinstance(action, Assigning):
@@ -265,29 +233,27 @@ class DpsConnection:
         return Assigning(self._dps.options.assigning, self._dps.options.retry_after)
 
     def _progress(self, operation: Operation, rid: str) -> Message:
-        if operation.assigning_left > 0:
-            operation.assigning_left -= 1
+        if operation.assigning_left > 0 or (operation.choice is not None and not operation.choice.done()):
+            operation.assigning_left = max(operation.assigning_left - 1, 0)
             script = self._assigning()
             self._report("dps.assigning", retry_after=script.retry_after)
             return _message(202, rid, {"operationId": operation.id, "status": script.status}, script.retry_after)
         if operation.result is None:
             try:
                 operation.result = self._assign(operation)
-            except NoHub as error:
+            except Unassigned as error:
                 return self._final("failed", rid, error.error_code, error.message)
         result = {"operationId": operation.id, "status": "assigned", "registrationState": operation.result}
         return _message(200, rid, result)
 
     def _assign(self, operation: Operation) -> dict[str, Any]:
-        """The registrationState of an assigned device; makes its hub record and its certificate. Raises NoHub."""
+        """The registrationState of an assigned device; makes its hub record and its certificate. Raises Unassigned."""
         enrollment = operation.enrollment
-        given: dict[str, Any] = {}
-        if self._dps.allocate is not None:
-            context = {"registrationId": self.device, **self._proof}
-            if operation.payload is not None:
-                context["payload"] = operation.payload
-            given = self._dps.allocate(context) or {}
-        registration = self._dps.state.assign(self.device, enrollment, given.get("iotHubHostName"))
+        given = self._choice(operation)
+        registration = self._dps.state.assign(self.device, enrollment, given)
+        device = self._dps.state.device(registration.hub, registration.device_id)
+        if device is not None and device.policy is not None:
+            self._dps.registry.enter(device)
         result: dict[str, Any] = {
             "registrationId": self.device,
             "createdDateTimeUtc": registration.created,
@@ -305,22 +271,36 @@ class DpsConnection:
         if isinstance(profile, Profile):
             result["connectionProfile"] = profile.value
         certificate = None
-        if operation.csr is not None and enrollment.credential_policy is not None:
+        if operation.csr is not None and device is not None and device.policy is not None:
             action = self._dps.troubles.at("certificate", self.device)
             trouble = action if isinstance(action, Chain) else None
-            life = enrollment.certificate_seconds or self._dps.options.certificate_seconds
-            certificate, chain = issuance.issue(
-                self._dps.authority, operation.csr, registration.device_id, life, trouble
-            )
+            try:
+                terms = self._dps.registry.terms(device)
+            except ServiceError as error:  # the policy was deleted; how the service says so is inference
+                raise Unassigned(error.error_code, error.message) from None
+            authority = self._dps.registry.authority
+            certificate, chain = issuance.issue(authority, operation.csr, registration.device_id, terms, trouble)
             if trouble != Chain("absent"):
-                result.update(issuance.answer(chain, self._dps.authority, self._version))
+                result.update(issuance.answer(chain, authority, self._version))
         self._report(
             "dps.assigned",
             hub=registration.hub,
             device_id=registration.device_id,
-            certificate=certificate and ca.facts(certificate),
+            certificate=certificate and certificates.facts(certificate),
         )
         return result
+
+    def _choice(self, operation: Operation) -> dict[str, Any]:
+        """What custom allocation says: the webhook, then the function. Raises Unassigned."""
+        given: dict[str, Any] = {}
+        if operation.choice is not None:
+            answer = operation.choice.result()
+            if isinstance(answer, Unassigned):
+                raise answer
+            given = answer
+        if self._dps.allocate is not None:
+            given = self._dps.allocate(self._context(operation)) or given
+        return given
 
     # Answers
 

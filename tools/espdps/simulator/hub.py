@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import ca, messages
+from . import certificates, messages
 from .admission import admit
 from .credentials import Body, Credentials, Renewal, failure
 from .errors import ServiceError, timestamp
@@ -23,7 +23,9 @@ from .messages import CloudMessage
 from .mqtt import Connect, Message, Refused
 from .options import Options
 from .packets import Violation
-from .state import Device, State
+from .records import Device
+from .registry import Registry
+from .state import State
 from .trouble import Cut, Delay, Error, Ignore, Reconnect, Troubles
 from .twin import Document, check
 
@@ -48,14 +50,14 @@ class Hub:
     """What all connections to all hubs share. For the event loop's thread, all of it."""
 
     state: State
-    authority: ca.IssuingAuthority
+    registry: Registry
     options: Options
     log: EventLog
     troubles: Troubles
     online: dict[tuple[str, str], HubConnection] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.credentials = Credentials(self.authority, self.options)
+        self.credentials = Credentials(self.registry)
 
     def serves(self, username: str) -> bool:
         """Whether a CONNECT with this username is meant for one of the hubs."""
@@ -133,7 +135,7 @@ class Hub:
             rid=renewal.rid,
             status=status,
             error_code=body.get("errorCode") if isinstance(body, dict) else None,
-            certificate=certificate and ca.facts(certificate),
+            certificate=certificate and certificates.facts(certificate),
         )
         if connection is not None:
             connection.offer(renewal)
@@ -169,7 +171,7 @@ class HubConnection:
         will = self._connect.will_topic
         if will is not None and not self._is_event(will):
             raise Refused("hub", self.device, 5, "a will on another topic than the device's events")
-        admission = admit(self._hub.state, self._hub.authority, self._connect, self._host, self.device)
+        admission = admit(self._hub.state, self._hub.registry, self._connect, self._host, self.device)
         self._record = admission.device
         if admission.expires is not None:
             left = admission.expires - time.time() + self._hub.options.token_grace

@@ -15,12 +15,13 @@ from typing import Any
 
 from aiohttp import web
 
+from . import identity
 from .errors import ServiceError
 from .events import Event
-from .https import check_etag, read_json
+from .https import check_etag, name_in, read_json
 from .hub import Hub
 from .messages import CloudMessage, packed
-from .state import Device, new_etag
+from .records import Device, new_etag
 from .twin import check
 
 _TIMEOUTS = range(5, 301)  # seconds, of a method
@@ -100,17 +101,37 @@ class HubApi:
         return self._device(self._find(request))
 
     async def _put_device(self, request: web.Request) -> web.Response:
-        """Changes the status. DPS makes devices, so this does not."""
+        """Makes a device, or with If-Match changes whether it is enabled and how it proves who it is.
+
+        A device of DPS keeps what DPS gave it.
+        """
         body = await read_json(request)
+        if not isinstance(body, dict):
+            raise ServiceError(400, 400004, "The device is no JSON object.")
+        new = "If-Match" not in request.headers
+        given = identity.read(body, new)
+        if new:
+            return self._device(self._make(request, given))
         device = self._find(request)
         _check_etag(request, device.etag, required=True)
-        status = body.get("status") if isinstance(body, dict) else None
-        if status not in ("enabled", "disabled"):
-            raise ServiceError(400, 400004, "status: enabled or disabled.")
-        device.enabled, device.etag = status == "enabled", new_etag()
+        if device.enrollment is not None:
+            given = {"enabled": given["enabled"]}
+        device.change(**given, etag=new_etag())
         if not device.enabled:
             self._hub.hang_up(device, "device was disabled")
         return self._device(device)
+
+    def _make(self, request: web.Request, given: dict[str, Any]) -> Device:
+        """Raises ServiceError."""
+        host, id, hubs = (request.url.host or "").lower(), name_in(request), self._hub.state.hubs
+        if self._here(request, self._hub.state.devices(id)):
+            raise ServiceError(409, 409001, "A device with this ID is registered already.")
+        hub = host if host in hubs else hubs[0] if host == "localhost" and len(hubs) == 1 else None
+        if hub is None:
+            raise ServiceError(404, 404001, "The hub is not there; the host of the request names one.")
+        device = Device(hub, id, **given)
+        self._hub.state.put_device(device)
+        return device
 
     async def _delete_device(self, request: web.Request) -> web.Response:
         device = self._find(request)
@@ -127,7 +148,8 @@ class HubApi:
             "deviceId": device.id,
             "etag": device.etag.strip('"'),
             **self._state(device),
-            "authentication": {"type": _authentication(device)},  # and no key
+            "authentication": identity.write(device),
+            "capabilities": {"iotEdge": device.edge},
         }
 
     def _state(self, device: Device) -> dict[str, Any]:
@@ -172,7 +194,8 @@ class HubApi:
             "deviceEtag": device.etag.strip('"'),
             "version": device.twin.version,
             **self._state(device),
-            "authenticationType": _authentication(device),
+            "authenticationType": identity.kind(device),
+            "capabilities": {"iotEdge": device.edge},
             "tags": device.twin.tags,
             "properties": device.twin.properties(),
         }
@@ -240,12 +263,6 @@ def _number(text: str | None, otherwise: int) -> int:
     if not re.fullmatch("[0-9]{1,4}", text):
         raise ServiceError(400, 400004, "Not a number of items, or no continuation token of this service.")
     return int(text)
-
-
-def _authentication(device: Device) -> str:
-    if device.issued or device.signers:
-        return "certificateAuthority"
-    return "selfSigned" if device.certificates else "sas"
 
 
 def _message(body: Any) -> CloudMessage:

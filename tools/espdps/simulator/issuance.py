@@ -15,10 +15,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from . import ca
+from . import ca, certificates
 from .attestation import certificate_info
 from .errors import ServiceError, timestamp
-from .state import new_etag
+from .records import new_etag
+from .registry import Terms
 from .trouble import Chain
 
 _SINCE = "2025-07-01"  # the first api-version with today's form
@@ -66,7 +67,7 @@ def check(csr: Csr, registration_id: str, key_types: tuple[str, ...]) -> None:
     try:
         good = csr.is_signature_valid
         key_type = _key_type(csr.public_key())
-        name = ca.common_name(csr.subject)
+        name = certificates.common_name(csr.subject)
     except (TypeError, ValueError, InvalidSignature, UnsupportedAlgorithm):
         raise ServiceError(400, 400004, "csr: cannot be verified.") from None
     if not good:
@@ -85,14 +86,14 @@ def _key_type(key: Any) -> str | None:
 
 
 def issue(
-    authority: ca.IssuingAuthority, csr: Csr, device_id: str, life: int, trouble: Chain | None
+    authority: ca.IssuingAuthority, csr: Csr, device_id: str, terms: Terms, trouble: Chain | None
 ) -> tuple[x509.Certificate, list[str] | None]:
-    """The leaf, valid for ``life`` seconds, and its chain as base64 DER; None where trouble wants null."""
+    """The leaf and its chain as base64 DER; None where trouble wants null."""
     kind = trouble.kind if trouble is not None else ""
     key = ec.generate_private_key(ec.SECP384R1()).public_key() if kind == "other-key" else csr.public_key()
     name = device_id + "-other" if kind == "other-name" else device_id
-    begins = {"expired": -life - 60, "not-yet-valid": _DAY}.get(kind, 0)
-    leaf = authority.issue(name, key, life, begins, deep=kind == "longer")
+    begins = {"expired": -terms.life - 60, "not-yet-valid": _DAY}.get(kind, 0)
+    leaf = authority.issue(terms.policy, terms.serial, name, key, terms.life, begins, deep=kind == "longer")
     chain = [base64.b64encode(der).decode() for der in authority.chain(leaf)]
     if kind == "null":
         return leaf, None

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from .scenario import Scenario
 
@@ -18,10 +20,31 @@ _HUB = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.localhost")
 
 
 @dataclass(frozen=True)
+class Link:
+    """What DPS knows of a hub that is linked to it: the ``weight`` of its share (1 to 1,000) for allocation by hash,
+    and the ``latency`` (milliseconds) that devices here have to it.
+
+    Raises ValueError.
+    """
+
+    weight: int = 1
+    latency: float = 50.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.weight <= 1000:
+            raise ValueError("weight: 1 to 1000")
+        if not 0 <= self.latency < float("inf"):
+            raise ValueError("latency: milliseconds, 0 or more")
+
+
+@dataclass(frozen=True)
 class Options:
     """Settings of one simulator.
 
     ``hubs``: names of the IoT Hubs linked to DPS, each below ``.localhost`` (RFC 6761 keeps that on loopback).
+    ``links``: more about them; an even share and the same latency for one that is not named.
+    ``webhook_delays``: seconds before each further try to ask a webhook of custom allocation that failed; the service
+    has these ten. ``state``: the file that remembers enrollments, devices and what goes with them; None forgets them.
     ``retry_after``: whole seconds a device is told to wait between polls; None leaves the property out.
     ``assigning``: how many answers say ``assigning`` before the one that says ``assigned``; the answer to the
     registration is the first of them. ``certificate_seconds``: life of an issued certificate.
@@ -36,6 +59,9 @@ class Options:
     """
 
     hubs: tuple[str, ...] = ("hub-1.localhost",)
+    links: Mapping[str, Link] = field(default_factory=dict)
+    webhook_delays: tuple[float, ...] = tuple(float(1 + 9 * n) for n in range(10))
+    state: Path | None = None
     retry_after: int | None = 3
     assigning: int = 1
     certificate_seconds: int = 30 * 86400
@@ -53,6 +79,8 @@ class Options:
     def __post_init__(self) -> None:
         if not self.hubs or not all(_HUB.fullmatch(hub) for hub in self.hubs):
             raise ValueError("hubs: at least one lower-case name such as hub-1.localhost")
+        if not self.links.keys() <= set(self.hubs):
+            raise ValueError("links: only for hubs that there are")
         if not ipaddress.ip_address(self.address).is_loopback:
             raise ValueError("address: the simulator is for this machine alone, so it listens on loopback only")
         if self.retry_after is not None and self.retry_after < 0:

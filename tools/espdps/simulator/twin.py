@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import ServiceError
+from .storage import Record
 
 Document = dict[str, Any]
 
@@ -24,7 +25,7 @@ _INTEGERS = range(-4503599627370496, 4503599627370496)  # what fits into 52 bits
 
 
 @dataclass
-class Twin:
+class Twin(Record):
     """What the hub keeps of one device. A version counts the changes, from 1."""
 
     tags: Document = field(default_factory=dict)
