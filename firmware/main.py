@@ -1,15 +1,13 @@
 # From power-on to telemetry.
 import gc
 
-gc.threshold(
-    2048
-)  # tidy early: a heap that fills up first falls into pieces, and a certificate chain wants a large one
+# Tidy early: a heap that fills up first falls into pieces, and a certificate chain wants a large one.
+gc.threshold(2048)
 
 import app  # noqa: E402
 import board  # noqa: E402
 from aziot.device import Device  # noqa: E402
 from aziot.errors import AzureError  # noqa: E402
-
 
 device = None
 
