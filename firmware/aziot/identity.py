@@ -3,7 +3,7 @@ import json
 
 from . import forget
 from .errors import AzureError
-from .stream import Stream
+from .stream import Stream, read
 
 
 class Identity:
@@ -65,11 +65,10 @@ class Identity:
     def csr(self):
         """The certificate signing request, DER, or None for a board that has none."""
         try:
-            with open(self.root + "device.csr", "rb") as f:
-                csr = f.read(2048)  # of RSA-4096: 1,600
+            csr = read(self.root + "device.csr")
         except OSError:
             return None
-        if csr[:1] != b"0" or len(csr) == 2048:  # the tag of a SEQUENCE
+        if csr[:1] != b"0" or len(csr) > 2047:  # the tag of a SEQUENCE; of RSA-4096: 1,600
             raise AzureError("csr", "identity", "not DER")
         return csr
 

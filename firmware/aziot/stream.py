@@ -158,12 +158,12 @@ def _without_password(connect):
 
 def _use(load, path, size=0, *others):
     try:
-        load(_read(path, size), *map(_read, others))
+        load(read(path, size), *map(read, others))
     except (OSError, ValueError) as e:
         raise AzureError("config", "identity", "%s: %s" % (" ".join((path,) + others), e))
 
 
-def _read(path, size=0):
+def read(path, size=0):
     # In one piece of the right size: read() without one grows, and the heap may have no room for two.
     gc.collect()
     with open(path, "rb") as f:
