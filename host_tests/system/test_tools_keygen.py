@@ -128,7 +128,7 @@ def test_a_passphrase_at_a_prompt_is_typed_twice_and_not_shown(tmp_path: Path) -
             os.close(master)
 
     code, said = typed("open sesam", "open seasme", "open sesame", "open sesame")
-    assert code == 0 and "open" not in said
+    assert code == 0 and "open sesam" not in said
     assert openssl_judges("pkey", "-in", key, "-passin", "pass:open sesame", "-noout")
 
 
