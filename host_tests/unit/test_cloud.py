@@ -201,7 +201,7 @@ def test_methods():
         assert at.session.lines == []
         for name in (b"broken", b"nothing", b"blink it"):
             assert called(name, {}) == (b"500/?$rid=1", None)
-        assert called(b"empty", b"{") == (b"500/?$rid=1", None)
+        assert called(b"empty", b"}") == (b"500/?$rid=1", None)
         assert len(at.session.lines) == 4 and at.session.lines[0].startswith("error app OSError ")
 
 
