@@ -126,7 +126,9 @@ def find(name: str, devices: Path = DEVICES) -> Path:
     for folder in (devices / name, Path(name)):
         if (folder / "device.json").is_file():
             return folder
-    raise ToolError(f"no device {name!r} in {devices}", "esp-dps new makes one", WRONG_USE)
+    raise ToolError(
+        f"no device {name!r} in {devices}", "esp-dps new makes one; unpack takes it out of a bundle", WRONG_USE
+    )
 
 
 def load(folder: Path, profiles: Path = boards.BOARDS) -> Device:

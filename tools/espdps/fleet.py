@@ -182,8 +182,7 @@ def _make(common: Common, row: Row | Bad | _There) -> Done:
         _write(common.devices, row.registration_id, files)
         return _done(row, MADE, files)
     except ToolError as error:
-        reason = f"{error.message}: {error.hint}" if error.hint else error.message
-        return Done(row.line, row.registration_id, BAD, row.board or common.board or "", reason=reason)
+        return Done(row.line, row.registration_id, BAD, row.board or common.board or "", reason=error.line)
 
 
 def _done(row: Row, state: str, files: dict[str, bytes], kept: dict[str, bytes] | None = None) -> Done:
