@@ -27,7 +27,7 @@ from espdps.pool import Pool, cores
 
 MADE, KEPT, BAD = "made", "kept", "bad"  # states of a row: now, in an earlier run, not at all
 WORK = ".fleet-"  # how the names of folders begin that are not whole yet
-BATCH = 16  # EC keys; an RSA key counts as one batch, since it takes a thousand times as long
+BATCH = 64  # EC keys; an RSA key counts as one batch, since it takes a thousand times as long
 
 
 @dataclass(frozen=True, kw_only=True)
