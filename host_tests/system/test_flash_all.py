@@ -20,7 +20,7 @@ from bench import PLAN, stand_in
 
 from espdps import bindings, devices, flash
 from espdps.errors import ToolError
-from espdps.flash_all import DIFFERS, FAILED, FLASHED, LEFT, SAME, Outcome, Report, Watch, flash_all, read_plan
+from espdps.flash_all import DIFFERS, FAILED, FLASHED, LEFT, SAME, Outcome, Report, Watch, flash_all
 from espdps.paths import ROOT
 from espdps.virtual_board import VirtualBoard
 
@@ -151,22 +151,45 @@ def test_bad_rows_are_said_and_the_rest_goes_on(shop: Shop) -> None:
     assert got(report) == [("b", FLASHED)] and not report.ok
     assert [(problem.line, problem.reason.split(" in /")[0]) for problem in report.problems] == [
         (2, "no device 'missing'"),
-        (3, "'-no' is no registration id"),
+        (3, "no registration id: 1 to 128 letters, digits and - . _ : with a letter or digit at both ends"),
         (4, "a is for ESP32_GENERIC in its folder, UNIX in the plan"),
         (5, "the folder of other holds shuffled"),
         (7, "B is in line 6 already"),
     ]
 
 
-@pytest.mark.parametrize("content", [b"", b"id,board\nx,y\n", b"\xff\xfe\x00"])
+def test_a_plan_as_a_spreadsheet_writes_it(shop: Shop) -> None:
+    shop.make("a", "b")
+    one, two = shop.board("1"), shop.board("2")
+    chip = (one.directory / "chip.id").read_text().strip()
+    shop.plan.write_text(f"\ufeffRegistration_ID ;Chip_Id\r\na;{chip.upper()}\r\nb;\r\n", newline="")
+    assert got(shop.run(two.port, one.port)) == [("b", FLASHED), ("a", FLASHED)]
+
+
+def test_a_folder_with_which_something_is_wrong_goes_onto_no_board(shop: Shop) -> None:
+    shop.make("a", "b")
+    long = "x" * 92
+    devices.create(replace(PLAN, registration_id=long, key_kind=None), shop.devices)
+    (shop.devices / "a" / "device.key").chmod(0o644)
+    shop.write("a", long, "c")
+    port = shop.board("1").port
+    report = shop.run(port)
+    assert got(report) == [(long, FLASHED)] and "92 characters" in report.outcomes[0].notes[0]
+    assert "others may use it (mode 644): chmod 600" in report.problems[0].reason
+    assert list(bindings.read(shop.devices)) == [long]
+    (shop.devices / long / "device.json").write_text("{}")
+    assert got(shop.run(port)) == [("", FAILED)]
+
+
+@pytest.mark.parametrize("content", [b"", b"id,board\nx,y\n", b"\xff\xfe\x00", b"registration_id,psk\nx,y\n"])
 def test_what_is_no_plan(tmp_path: Path, content: bytes) -> None:
     plan = tmp_path / "plan.csv"
     plan.write_bytes(content)
     with pytest.raises(ToolError) as caught:
-        read_plan(plan)
+        flash_all(plan, [], tmp_path, firmware=tmp_path, options=flash.Options())
     assert caught.value.exit_code == 2
     with pytest.raises(ToolError, match="No such file"):
-        read_plan(tmp_path / "none.csv")
+        flash_all(tmp_path / "none.csv", [], tmp_path, firmware=tmp_path, options=flash.Options())
 
 
 def test_two_boards_with_one_chip_id_are_both_refused(shop: Shop) -> None:

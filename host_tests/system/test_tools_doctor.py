@@ -7,12 +7,14 @@ import json
 import os
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from aziot.identity import Identity
-from espdps import devices, doctor, inventory, keys, roots, settings, shred
+from espdps import devices, doctor, flash, inventory, keys, roots, settings, shred
+from espdps.errors import ToolError
 
 KEY = base64.b64encode(bytes(range(64))).decode()
 PLAN = devices.Plan(
@@ -73,6 +75,28 @@ def test_each_fault_is_found_and_no_secret_said(tmp_path: Path, damage: Callable
     assert PLAN.device_key not in str(found)
 
 
+@pytest.mark.parametrize(("length", "notes"), [(91, 0), (92, 1)])
+def test_an_id_too_long_for_old_subscriptions_is_a_note(tmp_path: Path, length: int, notes: int) -> None:
+    # By umqtt.simple 1.4: 2 for the packet id, 2 for the topic's length, the topic, 1 for QoS; 128 needs a second byte.
+    assert (2 + 2 + len(f"devices/{'x' * length}/messages/devicebound/#") + 1 > 127) == bool(notes)
+    found = doctor.examine(
+        devices.create(replace(PLAN, registration_id="x" * length, key_kind=None), tmp_path), firmware=None
+    )
+    assert [(finding.where, finding.wrong) for finding in found] == [("device.json", False)] * notes
+
+
+def test_what_is_wrong_is_refused_by_whoever_flashes(tmp_path: Path) -> None:
+    folder = devices.create(PLAN, tmp_path)
+    assert doctor.admit(folder) == []
+    (folder / "stray").write_text("")
+    assert [finding.where for finding in doctor.admit(folder)] == ["stray"]
+    change("device.json", outbox=0, will=3)(folder)
+    with pytest.raises(ToolError) as caught:
+        flash.flash(devices.load(folder), str(tmp_path / "no-port"))
+    assert "device.json: outbox cannot be 0" in caught.value.message
+    assert "from 1" in caught.value.hint and "1 more: esp-dps doctor dev-1" in caught.value.hint
+
+
 def test_another_groups_key_is_noticed(tmp_path: Path) -> None:
     found = doctor.examine(
         devices.create(PLAN, tmp_path), group_key=base64.b64encode(bytes(64)).decode(), firmware=None
@@ -85,7 +109,6 @@ def test_an_expired_onboarding_certificate(tmp_path: Path) -> None:
         "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout k -out c -subj /CN=dev-1 -days 2"
     )
     subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True, timeout=30)
-    from dataclasses import replace
     from datetime import datetime, timedelta, timezone
 
     pair = (tmp_path / "c").read_bytes(), (tmp_path / "k").read_bytes()

@@ -84,6 +84,7 @@ class Bundle:
         if not ours:
             raise ToolError(f"{path} is not a bundle of device folders", "give another name", WRONG_USE)
         self._writes = create
+        self._known: dict[bytes, int] = {}  # roots and their number
         self._committed = time.monotonic()
 
     def __enter__(self) -> Bundle:
@@ -131,8 +132,10 @@ class Bundle:
             self._committed = time.monotonic()
 
     def _roots(self, pem: bytes) -> int:
-        self._execute("INSERT OR IGNORE INTO roots (pem) VALUES (?)", (pem,))
-        return int(self._execute("SELECT number FROM roots WHERE pem = ?", (pem,)).fetchone()[0])
+        if pem not in self._known:
+            self._execute("INSERT OR IGNORE INTO roots (pem) VALUES (?)", (pem,))
+            self._known[pem] = int(self._execute("SELECT number FROM roots WHERE pem = ?", (pem,)).fetchone()[0])
+        return self._known[pem]
 
     def _execute(self, statement: str, values: object = ()) -> sqlite3.Cursor:
         try:

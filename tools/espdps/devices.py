@@ -25,6 +25,8 @@ HUB_API = "2021-04-12"
 RENEWAL_API = "2025-08-01-preview"  # the first with which the Hub itself renews an issued certificate
 NTP = ["pool.ntp.org", "time.windows.com"]
 SAME_DEVICE = "for DPS, ids that differ in case only are one device"
+# A line a name, by the separator: json.dumps with an indent takes ten times as long, which a fleet would notice.
+_lines = json.JSONEncoder(separators=(",\n  ", ": ")).encode
 _ID_SCOPE = re.compile(r"[0-9A-Za-z]{5,32}")
 
 
@@ -126,7 +128,9 @@ def find(name: str, devices: Path = DEVICES) -> Path:
     for folder in (devices / name, Path(name)):
         if (folder / "device.json").is_file():
             return folder
-    raise ToolError(f"no device {name!r} in {devices}", "esp-dps new makes one", WRONG_USE)
+    raise ToolError(
+        f"no device {name!r} in {devices}", "esp-dps new makes one; unpack takes it out of a bundle", WRONG_USE
+    )
 
 
 def load(folder: Path, profiles: Path = boards.BOARDS) -> Device:
@@ -241,9 +245,7 @@ def _put_in_place(work: Path, target: Path) -> None:
 
 
 def _json(table: dict[str, Any]) -> bytes:
-    # A line a name, by hand: json.dumps with an indent takes four times as long, which a fleet would notice.
-    lines = ",\n".join(f'  "{name}": {json.dumps(value)}' for name, value in table.items())
-    return f"{{\n{lines}\n}}\n".encode()
+    return f"{{\n  {_lines(table)[1:-1]}\n}}\n".encode()
 
 
 def read_json(path: Path) -> dict[str, Any]:

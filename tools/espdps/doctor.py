@@ -17,6 +17,7 @@ from espdps import boards, devices, keys, mpy, settings, shred
 from espdps.errors import ToolError
 from espdps.paths import BOARDS, FIRMWARE
 
+WHOLE, ON_BOARD = "the folder", "on the board only"  # as `where`, besides the names of files
 ANEW = "make it anew: esp-dps new … --force"
 # Bytes. A CSR: what identity.py reads; PEM: all of it is read into the heap at once, for each handshake.
 LARGEST = {"device.csr": 2047, "roots.pem": 8192, "onboarding.crt": 8192, "device.json": 4096, "secrets.json": 4096}
@@ -24,6 +25,9 @@ FILES = {
     "device.json", "secrets.json", "roots.pem", "device.csr", "device.key", "onboarding.crt", "onboarding.key",
     "manifest.json",
 }  # fmt: skip
+# Characters. The umqtt.simple before 1.8 puts a subscription's length into one byte, enough for a topic of 122; the
+# longest one with the id in it is that of messages to the device.
+LONGEST_HEARD = 122 - len("devices//messages/devicebound/#")
 SOON = 30  # days before its end in which a certificate is worth a note
 _MPY_VERSION = b"M\x06"
 _OLDEST = (1, 23)  # MicroPython, whose bytecode mpy-cross makes
@@ -58,6 +62,22 @@ def examine(
     if group_key is not None:
         keys.decode_key(group_key, "group key")
     return list(_findings(_Folder(folder), group_key, firmware, profiles, now or datetime.now(timezone.utc)))
+
+
+def admit(folder: Path) -> list[Finding]:
+    """The notes on a device folder with which nothing is wrong. Raises ToolError with the first thing that is.
+
+    The firmware itself is left out: who flashes compiles it anyway.
+    """
+    found = examine(folder, firmware=None)
+    wrong = [finding for finding in found if finding.wrong]
+    if wrong:
+        remedy = [wrong[0].remedy] if wrong[0].remedy else []
+        if len(wrong) > 1:
+            remedy.append(f"{len(wrong) - 1} more: esp-dps doctor {folder.name}")
+        path = folder if wrong[0].where == WHOLE else folder / wrong[0].where
+        raise ToolError(f"{path}: {wrong[0].message}", "; ".join(remedy))
+    return [finding for finding in found if finding.where != ON_BOARD]  # whoever flashes sees where the keys are
 
 
 class _Folder:
@@ -113,14 +133,14 @@ def _findings(
         yield from _compiled(profile, firmware)
     if device.on_board:
         names = ", ".join(device.on_board)
-        yield Finding("on the board only", names, "this folder serves that one board; another needs another", False)
+        yield Finding(ON_BOARD, names, "this folder serves that one board; another needs another", False)
 
 
 def _access(device: _Folder) -> Iterator[Finding]:
     for path in (device.folder, *(device.folder / name for name in device.files)):
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & 0o077:
-            where = path.name if path != device.folder else "the folder"
+            where = path.name if path != device.folder else WHOLE
             right = "700" if path == device.folder else "600"
             yield Finding(where, f"others may use it (mode {mode:o})", f"chmod {right} {path}")
     for name, largest in LARGEST.items():
@@ -137,10 +157,18 @@ def _settings(device: _Folder, profile: boards.Profile | None, group_key: str | 
         for message, remedy in settings.check(config):
             yield Finding("device.json", message, remedy)
         name = config.get("registration_id")
+        if isinstance(name, str) and len(name) > LONGEST_HEARD:
+            yield Finding(
+                "device.json",
+                f"a registration id of {len(name)} characters: with the umqtt.simple of older MicroPython (before its "
+                f"version 1.8) the board cannot ask for messages to the device",
+                f"take one of at most {LONGEST_HEARD}, unless the application has no on_message()",
+                wrong=False,
+            )
         if device.manifest is not None and device.manifest.get("registration_id") != name:
             yield Finding("manifest.json", f"is of another device than device.json, {name!r:.80}", ANEW)
         if name != device.folder.name and isinstance(name, str):
-            yield Finding("the folder", f"is not called {name}", "commands find a device by its folder's name", False)
+            yield Finding(WHOLE, f"is not called {name}", "commands find a device by its folder's name", False)
         if device.manifest is not None and device.manifest.get("auth", config.get("auth")) != config.get(
             "auth", settings.SETTINGS["auth"].default
         ):

@@ -16,3 +16,8 @@ class ToolError(Exception):
         self.message = message
         self.hint = hint
         self.exit_code = exit_code
+
+    @property
+    def line(self) -> str:
+        """Message and hint, for where there is room for one line."""
+        return f"{self.message}: {self.hint}" if self.hint else self.message

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from espdps import bindings, mpy, repl, shred
+from espdps import bindings, doctor, mpy, repl, shred
 from espdps.console import Event, Fault
 from espdps.devices import Device
 from espdps.errors import ToolError
@@ -96,11 +96,13 @@ def flash(
     exception but the result's `fault`.
     """
     hears = Hears(tell=tell, progress=progress, event=on_event)
+    options = Options(follow=follow, app_only=app_only, verify=verify, rebind=rebind)
+    for note in check_folder(device, options):
+        hears.tell("note", note)
     library = {} if app_only else compile_library(firmware, device.profile.mpy)
     if library:
         size = sum(map(len, library.values())) / 1024
         hears.tell("compiled", f"{len(library)} modules, {size:.1f} KB of .mpy")
-    options = Options(follow=follow, app_only=app_only, verify=verify, rebind=rebind)
     with repl.opened(port) as board:
         return flash_opened(board, board.about(), device, library, firmware, options, hears)
 
@@ -114,7 +116,7 @@ def flash_opened(
     options: Options,
     hears: Hears,
 ) -> Flashed:
-    """As `flash`, for a board at its prompt and a library that is compiled."""
+    """As `flash`, for a board at its prompt, a folder that was checked and a library that is compiled."""
     chip = check_runtime(about, device)
     id_text = f", id {about.chip_id}" if about.chip_id else ""
     hears.tell("board", f"MicroPython {about.version[0]}.{about.version[1]} on {chip}{id_text}")
@@ -142,6 +144,13 @@ def flash_opened(
     if options.follow is not None and not options.verify:
         _follow(listener, options.follow, hears, result)
     return result
+
+
+def check_folder(device: Device, options: Options) -> list[str]:
+    """What is worth knowing of the folder; ToolError for what is wrong with it, if it is to go onto a board."""
+    if options.app_only or options.verify:
+        return []
+    return [f"{finding.where}: {finding.message}" for finding in doctor.admit(device.folder)]
 
 
 def compile_library(firmware: Path, options: tuple[str, ...]) -> dict[str, bytes]:

@@ -3,7 +3,6 @@ Gives a board no device but its own or, if it has none, the plan's next one that
 
 from __future__ import annotations
 
-import csv
 import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -13,23 +12,14 @@ from pathlib import Path
 
 from serial.tools import list_ports
 
-from espdps import bindings, devices, flash, keys, repl
+from espdps import bindings, devices, flash, repl
+from espdps import plan as plans
 from espdps.devices import Device
-from espdps.errors import WRONG_USE, ToolError
+from espdps.errors import ToolError
+from espdps.plan import Row
 from espdps.repl import About
 
 FLASHED, SAME, DIFFERS, FAILED, LEFT = "flashed", "complete", "differs", "failed", "left alone"
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of the plan. `board`, `port` and `chip_id` are "" where it leaves them open."""
-
-    line: int
-    registration_id: str
-    board: str = ""
-    port: str = ""
-    chip_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,7 +32,8 @@ class Problem:
 
 @dataclass
 class Outcome:
-    """How it went with the board at one port. `state` is one of the five above; `note` says why, or what to do."""
+    """How it went with the board at one port. `state` is one of the five above; `note` says why, or what to do; `notes`
+    is what is worth knowing of the device's folder."""
 
     port: str
     chip_id: str = ""
@@ -50,6 +41,7 @@ class Outcome:
     state: str = LEFT
     note: str = ""
     hint: str = ""
+    notes: list[str] = field(default_factory=list)
     flashed: flash.Flashed | None = None
 
 
@@ -79,37 +71,20 @@ class _Ended(Exception):
     """Ctrl-C: each board is let go at its next step."""
 
 
-def read_plan(path: Path) -> tuple[list[Row], list[Problem]]:
-    """The rows of a CSV with a column registration_id, and board, port and chip_id if there; others do not matter.
-
-    Raises ToolError for a file that is no plan at all; a bad row is a problem, and the first of two with one id counts.
-    """
+def _read_plan(path: Path) -> tuple[list[Row], list[Problem]]:
+    """The rows that can be used; of two with one id the first. Raises ToolError for a file that is no plan at all."""
     rows: list[Row] = []
     problems: list[Problem] = []
     seen: dict[str, int] = {}
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file, skipinitialspace=True)
-            if "registration_id" not in (table.fieldnames or ()):
-                raise ToolError(f"{path} has no column registration_id", "its first line names the columns", WRONG_USE)
-            for cells in table:
-                texts = {name: (cells.get(name) or "").strip() for name in ("registration_id", "board", "port")}
-                chip_id = re.sub("[:-]", "", (cells.get("chip_id") or "").strip().lower())
-                row = Row(table.line_num, **texts, chip_id=chip_id)
-                try:
-                    keys.check_registration_id(row.registration_id)
-                except ToolError as error:
-                    problems.append(Problem(row.line, error.message))
-                    continue
-                first = seen.setdefault(row.registration_id.lower(), row.line)
-                if first != row.line:
-                    problems.append(Problem(row.line, f"{row.registration_id} is in line {first} already"))
-                else:
-                    rows.append(row)
-    except OSError as error:
-        raise ToolError(f"{path}: {error.strerror}", "", WRONG_USE) from None
-    except (UnicodeDecodeError, csv.Error):
-        raise ToolError(f"{path} is no CSV in UTF-8", "", WRONG_USE) from None
+    for row in plans.read(path):
+        if isinstance(row, plans.Bad):
+            problems.append(Problem(row.line, row.reason))
+            continue
+        first = seen.setdefault(row.registration_id.lower(), row.line)
+        if first != row.line:
+            problems.append(Problem(row.line, f"{row.registration_id} is in line {first} already"))
+        else:
+            rows.append(row)
     return rows, problems
 
 
@@ -135,7 +110,7 @@ def flash_all(
     What keeps one board from its device is in its Outcome, and the others go on. Raises ToolError only for what
     concerns them all. Ctrl-C ends it at the boards' next steps; the next run goes on.
     """
-    rows, problems = read_plan(plan)
+    rows, problems = _read_plan(plan)
     unique = list({str(Path(port).resolve()): port for port in ports}.values())
     run = _Run(folder, rows, firmware, options, watch, Report([Outcome(port) for port in unique], problems))
     with ThreadPoolExecutor(max(1, len(unique)), "board") as pool:
@@ -232,7 +207,9 @@ class _Run:
                 outcome.note = f"it is {own}, which is not in the plan"
                 return None
             self._rows.remove(row)
-            return self._load(row)
+            device = self._load(row)
+            outcome.notes = flash.check_folder(device, self._options)
+            return device
         if self._options.app_only or self._options.verify:
             outcome.note = "it carries no device yet"
             return None
@@ -242,11 +219,12 @@ class _Run:
                 continue
             try:
                 device = self._load(row)
+                if not flash.fits(about, device):
+                    continue
+                outcome.notes = flash.check_folder(device, self._options)
             except ToolError as error:
                 self._rows.remove(row)
-                self.report.problems.append(Problem(row.line, error.message))
-                continue
-            if not flash.fits(about, device):
+                self.report.problems.append(Problem(row.line, error.line))
                 continue
             self._rows.remove(row)
             try:
@@ -256,7 +234,7 @@ class _Run:
                     raise
                 continue  # another run has taken it meanwhile
             return device
-        outcome.note = "the plan has no device left for it"
+        outcome.note, outcome.notes = "the plan has no device left for it", []
         return None
 
     def _load(self, row: Row) -> Device:

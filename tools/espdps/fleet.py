@@ -27,7 +27,7 @@ from espdps.pool import Pool, cores
 
 MADE, KEPT, BAD = "made", "kept", "bad"  # states of a row: now, in an earlier run, not at all
 WORK = ".fleet-"  # how the names of folders begin that are not whole yet
-BATCH = 16  # EC keys; an RSA key counts as one batch, since it takes a thousand times as long
+BATCH = 64  # EC keys; an RSA key counts as one batch, since it takes a thousand times as long
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,8 +182,7 @@ def _make(common: Common, row: Row | Bad | _There) -> Done:
         _write(common.devices, row.registration_id, files)
         return _done(row, MADE, files)
     except ToolError as error:
-        reason = f"{error.message}: {error.hint}" if error.hint else error.message
-        return Done(row.line, row.registration_id, BAD, row.board or common.board or "", reason=reason)
+        return Done(row.line, row.registration_id, BAD, row.board or common.board or "", reason=error.line)
 
 
 def _done(row: Row, state: str, files: dict[str, bytes], kept: dict[str, bytes] | None = None) -> Done:

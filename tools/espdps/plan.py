@@ -1,19 +1,18 @@
-"""The plan of a fleet: a CSV file, read row by row. A row that cannot be used is an answer, not the end.
+"""A plan, for `fleet` and for `flash --all`: a CSV file, read row by row. A bad row is an answer, not the end.
 Holds no secret: a plan is passed around and printed, so keys and passwords come from elsewhere."""
 
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TextIO
 
 from espdps import keys
 from espdps.errors import WRONG_USE, ToolError
 
-COLUMNS = ("registration_id", "board", "key_type", "wifi_ssid", "device_key_file", "onboarding_cert", "onboarding_key")
-OF_FLASH = ("port", "chip_id")  # what `flash --all` reads in the same file
 SECRET = {"device_key", "group_key", "key", "primary_key", "password", "wifi_password", "psk"}
 NO_KEY = "none"  # as key_type: no private key and no CSR
 LONGEST = 1024  # characters of a field
@@ -21,7 +20,10 @@ LONGEST = 1024  # characters of a field
 
 @dataclass(frozen=True)
 class Row:
-    """One device to be: its line in the file, and what the columns say, "" where they say nothing."""
+    """One device: its line in the file, and what the columns say, "" where they say nothing.
+
+    `port` and `chip_id` (hex, lower case, nothing between) are which board is meant; only flashing looks at them.
+    """
 
     line: int
     registration_id: str
@@ -31,6 +33,11 @@ class Row:
     device_key_file: str = ""
     onboarding_cert: str = ""
     onboarding_key: str = ""
+    port: str = ""
+    chip_id: str = ""
+
+
+COLUMNS = [field.name for field in fields(Row) if field.name != "line"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,10 @@ def columns(path: Path) -> tuple[list[str], str]:
     with _open(path) as file:
         try:
             first = file.readline(100_000)
+            if first.startswith("SQLite format 3\0"):
+                raise ToolError(
+                    f"{path} is no CSV; is it a bundle?", f"esp-dps unpack {path} takes folders out of one", WRONG_USE
+                )
             separator = max(",;\t", key=first.count)
             names = [name.strip().lower() for name in next(csv.reader([first], delimiter=separator), [])]
         except (csv.Error, OSError):
@@ -74,7 +85,7 @@ def columns(path: Path) -> tuple[list[str], str]:
 
 def ignored(path: Path) -> list[str]:
     """Columns of the file that mean nothing here. Raises ToolError as `columns` does."""
-    return [name for name in columns(path)[0] if name and name not in COLUMNS + OF_FLASH]
+    return [name for name in columns(path)[0] if name and name not in COLUMNS]
 
 
 def lines(path: Path) -> int:
@@ -110,7 +121,7 @@ def _row(line: int, fields: list[str], at: dict[str, int], width: int) -> Row | 
     values = {name: fields[index].strip() if index < len(fields) else "" for name, index in at.items()}
     registration_id = values["registration_id"]
     shown = registration_id.encode(errors="replace").decode()[:64]
-    if any("\udc80" <= letter <= "\udcff" for field in fields for letter in field):
+    if any("\udc80" <= letter <= "\udcff" for field in fields if not field.isascii() for letter in field):
         return Bad(line, shown, "not UTF-8")
     if len(fields) > width:
         return Bad(line, shown, f"{len(fields)} fields for {width} columns")
@@ -122,6 +133,7 @@ def _row(line: int, fields: list[str], at: dict[str, int], width: int) -> Row | 
         keys.check_registration_id(registration_id)
     except ToolError as error:
         return Bad(line, shown, f"no registration id: {error.hint}")
+    values["chip_id"] = re.sub("[:-]", "", values.get("chip_id", "").lower())
     return Row(line, **values)
 
 

@@ -18,15 +18,16 @@ _API = re.compile(r"20\d\d-[01]\d-[0-3]\d(-preview)?")
 
 @dataclass(frozen=True)
 class Setting:
-    """`default` holds where device.json says nothing, "" for what must be said; `rule` in words, `holds` as a test."""
+    """`default` holds where device.json says nothing; `rule` in words, `holds` as a test; `needed`: must be said."""
 
     default: str | int | bool | list[str]
     rule: str
     holds: Callable[[Any], object]
+    needed: bool = False
 
 
 def _number(default: int, low: int, high: int, unit: str = "") -> Setting:
-    return Setting(default, f"a number from {low} to {high:,}{unit}", lambda value: low <= value <= high)
+    return Setting(default, f"a number from {low} to {high}{unit}", lambda value: low <= value <= high)
 
 
 def _registration_id(value: str) -> bool:
@@ -39,9 +40,9 @@ def _registration_id(value: str) -> bool:
 # The same names, types and defaults as in firmware/aziot/identity.py
 SETTINGS: dict[str, Setting] = {
     "registration_id": Setting(
-        "", "1 to 128 letters, digits and - . _ : with a letter or digit at both ends", _registration_id
+        "", "1 to 128 letters, digits and - . _ : with a letter or digit at both ends", _registration_id, needed=True
     ),
-    "id_scope": Setting("", "an id scope such as 0ne00ABCDEF", re.compile(r"[0-9A-Za-z]{5,32}").fullmatch),
+    "id_scope": Setting("", "an id scope such as 0ne00ABCDEF", re.compile(r"[0-9A-Za-z]{5,32}").fullmatch, needed=True),
     "dps_host": Setting("global.azure-devices-provisioning.net", "a host name", _HOST.fullmatch),
     "port": _number(8883, 1, 65535),
     "dps_api": Setting("2025-07-01-preview", "a version such as 2025-07-01-preview", _API.fullmatch),
@@ -57,6 +58,9 @@ SETTINGS: dict[str, Setting] = {
     # Shorter, and a slow start or a clock a little off makes it invalid.
     "token_life": _number(3600, 300, 86400 * 365, " seconds"),
     "renew": _number(66, 10, 90, " percent of a certificate's life"),
+    "chain": Setting(True, "true or false", lambda value: True),
+    "will": Setting("", "text, the last telemetry", lambda value: True),
+    "outbox": _number(20, 1, 100_000, " messages"),
     "report": Setting(True, "true or false", lambda value: True),
     "spread": _number(120, 0, 86400, " seconds"),
     "patience": _number(900, 10, 86400, " seconds"),
@@ -78,7 +82,7 @@ def check(config: dict[str, Any]) -> list[tuple[str, str]]:
         elif not setting.holds(value):
             found.append((f"{name} cannot be {value!r:.80}", f"it is {setting.rule}"))
     for name, setting in SETTINGS.items():
-        if name not in config and setting.default == "":
+        if name not in config and setting.needed:
             found.append((f"{name} is missing", f"it is {setting.rule}"))
     return found
 

@@ -64,7 +64,7 @@ def _bare() -> float:
         start = time.monotonic()
         for _ in pool.run(parts):
             pass
-        return DEVICES / (time.monotonic() - start)
+    return DEVICES / (time.monotonic() - start)  # to the end of the processes, as a fleet's rate
 
 
 def _keys_and_requests(_: None, numbers: list[int]) -> None:

@@ -58,7 +58,7 @@ def _lines() -> Iterator[Watch]:
             progress.update(task(outcome), step=f"[{colour}]{escape(outcome.state)}[/]")
             if outcome.state not in _COLOURS:
                 advance(outcome, 1, 1)
-            if outcome.note:
+            if outcome.note or outcome.notes:
                 _say(outcome, _end(outcome))
 
         def assigned(outcome: Outcome) -> None:
@@ -77,7 +77,7 @@ def _end(outcome: Outcome) -> str:
         text += f": {outcome.note}"
     if outcome.hint:
         text += f"\n         {outcome.hint}"
-    return text
+    return text + "".join(f"\n         note: {note}" for note in outcome.notes)
 
 
 def _say(outcome: Outcome, text: str) -> None:
