@@ -15,6 +15,7 @@ from espdps.commands import (
     boards,
     credentials,
     devices,
+    enroll,
     fleet,
     hub,
     identity,
@@ -23,7 +24,7 @@ from espdps.commands import (
     stand_ins,
 )
 from espdps.commands.output import err
-from espdps.commands.secrets import DEVICE_KEY, GROUP_KEY, NEW_PASSPHRASE, PASSPHRASE, WIFI_PASSWORD
+from espdps.commands.secrets import DEVICE_KEY, GROUP_KEY, NEW_PASSPHRASE, PASSPHRASE, POLICY_KEY, WIFI_PASSWORD
 from espdps.errors import FAILED, ToolError
 
 HELP = f"""Azure DPS identity for ESP32 boards on stock MicroPython.
@@ -42,7 +43,7 @@ EXAMPLE
 SECRETS
   From a file (--group-key-file and so on), else the environment, else a prompt:
   {GROUP_KEY}, {DEVICE_KEY}, {WIFI_PASSWORD},
-  {PASSPHRASE}, {NEW_PASSPHRASE}.
+  {POLICY_KEY}, {PASSPHRASE}, {NEW_PASSPHRASE}.
 
 \b
 EXIT CODES
@@ -57,6 +58,7 @@ app = typer.Typer(
 # in the order in which a person needs them
 for commands in (devices, fleet, boards, identity, stand_ins, credentials, inspection, authority, bench):
     app.add_typer(commands.app)
+app.add_typer(enroll.app, name="enroll")
 app.add_typer(hub.app, name="hub")
 app.add_typer(registry.app, name="registry")
 

@@ -3,6 +3,7 @@ Talks to the HTTPS API that sim.json names, on this machine only; the policy's k
 
 from __future__ import annotations
 
+import http.client
 import json
 import time
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from typing import Any, ClassVar
 from urllib.parse import quote
 
 from espdps.errors import ToolError
-from espdps.service_client import PATIENCE, ServiceClient
+from espdps.service_client import PATIENCE, ServiceClient, plain, simulator
 
 
 class HubClient(ServiceClient):
@@ -19,9 +20,13 @@ class HubClient(ServiceClient):
     api = "2021-04-12"
     name = "the hub"
     hints: ClassVar = {
-        404001: "has it registered? esp-dps hub monitor shows who connects",
-        404103: "esp-dps hub monitor shows when it connects and what it subscribes to",
+        "DeviceNotFound": "has it registered? esp-dps hub monitor shows who connects",
+        "PreconditionFailed": "somebody else changed the device just now: look at it, and try again",
+        "404103": "esp-dps hub monitor shows when it connects and what it subscribes to",
     }
+
+    def __init__(self, info: dict[str, Any]) -> None:
+        super().__init__(simulator(info))
 
     def send(self, device: str, text: str, properties: dict[str, str]) -> str:
         """Queues a message to a device; returns its id."""
@@ -53,8 +58,7 @@ class HubClient(ServiceClient):
 
     def delete(self, device: str) -> None:
         """Takes the device out of the hub."""
-        with self._open("DELETE", f"/devices/{quote(device, safe='')}", None, PATIENCE):
-            pass
+        self._json("DELETE", f"/devices/{quote(device, safe='')}")
 
     def events(self, device: str | None = None, *, past: bool = False) -> Iterator[dict[str, Any]]:
         """What happens at the hubs, from now on or from the start of the simulator, until that stops: a ToolError."""
@@ -64,7 +68,7 @@ class HubClient(ServiceClient):
                 for line in response:
                     if line.strip():
                         yield json.loads(line)
-            except (OSError, ValueError):
+            except (OSError, ValueError, http.client.HTTPException):
                 pass  # cut off in the middle of a line
         raise ToolError("the simulator stopped")
 
@@ -79,16 +83,11 @@ def line(event: dict[str, Any]) -> str:
 def _details(kind: str, event: dict[str, Any]) -> str:
     if kind == "telemetry":
         named = {**event["properties"], "qos": event["qos"]}
-        return " ".join((_plain(event["body"]), *map(_pair, named.items())))
+        return " ".join((plain(event["body"]), *map(_pair, named.items())))
     special = ("time", "event", "connection", "device", "certificate")
     return " ".join(_pair(item) for item in event.items() if item[0] not in special and item[1] is not None)
 
 
 def _pair(item: tuple[str, Any]) -> str:
     name, value = item
-    return _plain(name) if value is None else f"{_plain(name)}={_plain(value)}"
-
-
-def _plain(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if text.isprintable() else repr(text)  # nothing that a device sends may steer the terminal
+    return plain(name) if value is None else f"{plain(name)}={plain(value)}"

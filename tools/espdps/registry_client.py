@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from espdps.service_client import ServiceClient
+from espdps.service_client import ServiceClient, simulator
 
 Body = dict[str, Any]
 
@@ -16,10 +16,10 @@ class RegistryClient(ServiceClient):
 
     api = "2025-11-01-preview"
     name = "the registry"
-    hints: ClassVar = {404001: "esp-dps registry policies and esp-dps registry devices list what there is"}
+    hints: ClassVar = {"404001": "esp-dps registry policies and esp-dps registry devices list what there is"}
 
     def __init__(self, info: Body) -> None:
-        super().__init__(info)
+        super().__init__(simulator(info))
         self._base = f"/namespaces/{info['namespace']}"
 
     def policies(self) -> list[Body]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from espdps import devices
 from espdps.commands import output
@@ -32,7 +30,7 @@ def policies(sim: RunningSim, as_json: AsJson = False) -> None:
     EXAMPLE
       esp-dps registry policies --sim build/sim
     """
-    _show([_policy_row(policy) for policy in _client(sim).policies()], "no policies", as_json)
+    output.show_rows([_policy_row(policy) for policy in _client(sim).policies()], "no policies", as_json)
 
 
 @app.command("policy")
@@ -72,7 +70,7 @@ def policy(
         client.delete_policy(name)
         output.out.print(f"{name}  deleted", soft_wrap=True)
     else:
-        _show([_policy_row(client.put_policy(name, leaf))], "", as_json)
+        output.show_rows([_policy_row(client.put_policy(name, leaf))], "", as_json)
 
 
 @app.command("devices")
@@ -90,7 +88,7 @@ def list_devices(
       esp-dps registry devices --sim build/sim \\
           --where "tags.site = 'north' AND properties.enabled = true"
     """
-    _show([_device_row(device) for device in _client(sim).devices(where)], "no devices", as_json)
+    output.show_rows([_device_row(device) for device in _client(sim).devices(where)], "no devices", as_json)
 
 
 @app.command("device")
@@ -119,7 +117,7 @@ def device(
     if enable is not None:
         properties["enabled"] = enable
     patch = ({"tags": _pairs(tags, "--tag")} if tags else {}) | ({"properties": properties} if properties else {})
-    _show([_device_row(_client(sim).device(device, patch))], "", as_json)
+    output.show_rows([_device_row(_client(sim).device(device, patch))], "", as_json)
 
 
 @app.command("revoke")
@@ -185,26 +183,3 @@ def _device_row(device: dict[str, Any]) -> dict[str, Any]:
         "tags": device["tags"],
         "attributes": properties["attributes"],
     }
-
-
-def _show(rows: list[dict[str, Any]], empty: str, as_json: bool) -> None:
-    if as_json:
-        for row in rows:
-            output.print_json(row)
-    elif not rows:
-        output.err.print(empty)
-    else:
-        table = Table(*rows[0], box=None, pad_edge=False)
-        for row in rows:
-            table.add_row(*map(_plain, row.values()))
-        output.out.print(table)
-
-
-def _plain(value: Any) -> str:
-    """Nothing that somebody wrote into a tag may steer the terminal."""
-    if isinstance(value, dict):
-        value = " ".join(
-            f"{name}={text if isinstance(text, str) else json.dumps(text)}" for name, text in value.items()
-        )
-    text = ", ".join(value) if isinstance(value, list) else str("-" if value is None else value)
-    return text if text.isprintable() else repr(text)

@@ -17,6 +17,7 @@ from espdps.formats import Ask
 GROUP_KEY = "ESPDPS_GROUP_KEY"
 DEVICE_KEY = "ESPDPS_DEVICE_KEY"
 WIFI_PASSWORD = "ESPDPS_WIFI_PASSWORD"
+POLICY_KEY = "ESPDPS_POLICY_KEY"
 PASSPHRASE = "ESPDPS_PASSPHRASE"
 NEW_PASSPHRASE = "ESPDPS_NEW_PASSPHRASE"
 
@@ -24,6 +25,11 @@ NEW_PASSPHRASE = "ESPDPS_NEW_PASSPHRASE"
 def group_key(path: Path | None) -> str:
     """An enrollment group's key, base64 as it was given. Raises ToolError without any."""
     return _read(path, GROUP_KEY, "Group key", "--group-key-file")
+
+
+def policy_key(path: Path | None) -> str:
+    """The key of a shared access policy, base64. Raises ToolError without any."""
+    return _read(path, POLICY_KEY, "policy key", "--policy-key-file")
 
 
 def wifi_password(path: Path | None) -> str:
