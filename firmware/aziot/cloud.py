@@ -7,7 +7,7 @@ from micropython import const
 from .clock import due, left
 from .errors import AzureError
 
-_MOST = const(16)  # that may wait; with more the connection is given up, and the Hub says all of it again
+_MOST = const(16)  # that may wait; the others the Hub says again on the next connection
 
 
 class Cloud:
@@ -50,12 +50,12 @@ class Cloud:
                 pairs.remove(self.rid)
                 self.answer = int(status), pairs, body
             return
-        if len(self.queue) == _MOST:
-            raise AzureError("too-many", "hub.poll")
         item = [topic, body]
-        self.queue.append(item)
         if topic.startswith(b"devices/"):
             self.session.stream.held = item
+        room = _MOST - len(self.queue)
+        if room >= 0:
+            self.queue.append(room and item)  # the last is a mark
 
     def work(self):
         """Let the handlers have what has arrived, in its order."""
@@ -67,7 +67,11 @@ class Cloud:
                 if self.stale:
                     self.refresh()
                     continue
-                topic, body, *ack = self.queue.pop(0)
+                item = self.queue.pop(0)
+                if not item:  # more was said than was put down
+                    self.session.device.connect()
+                    continue
+                topic, body, *ack = item
                 stream = self.session.stream
                 if topic.startswith(b"$iothub/methods/"):
                     self._method(topic, body)

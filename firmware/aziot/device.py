@@ -62,15 +62,12 @@ class Device:
     def send(self, body, properties=None):
         """Telemetry as by Session.send(), kept while there is no connection -> whether the Hub has it, and all before.
 
-        body must not change afterwards. When more are kept than "outbox" in device.json says, the oldest goes, and
-        self.dropped counts. AzureError "message" for one that the Hub will never take.
+        A bytearray must not change afterwards. When more are kept than "outbox" in device.json says, the oldest goes,
+        and self.dropped counts. AzureError "message" for one that the Hub will never take.
         """
-        from .outbox import add, flush
+        from .outbox import send
 
-        if not self.outbox:
-            self.outbox = []
-        add(self, (body, properties))
-        return flush(self)
+        return send(self, body, properties)
 
     def _connect(self, payload, trusted, renew):
         forget("faults", "renew", "chain")  # of the session before

@@ -77,19 +77,7 @@ class Session:
         With qos=1 the Hub has it when this returns. AzureError "message" for more than 256 KB, or another QoS.
         """
         self.stream.step = "hub.send"
-        bag = []
-        if isinstance(body, (dict, list)):
-            body = json.dumps(body)
-            if not properties or "$.ct" not in properties:
-                bag.append("$.ct=application%2Fjson&$.ce=utf-8")
-        if properties:
-            from .sas import quote
-
-            for name, value in properties.items():
-                bag.append(quote(name) + ("" if value is None else "=" + quote(str(value))))
-        bag = "&".join(bag)
-        if len(body) + len(bag) > _LARGEST or qos not in (0, 1):
-            raise AzureError("message", "hub.send", "%d bytes, QoS %d" % (len(body), qos))
+        body, bag = packed(body, properties, qos)
         self.mqtt.publish(self.events + bag, body, qos)
         if qos:
             self._alive()
@@ -116,11 +104,11 @@ class Session:
 
                     step(self)
                 else:
-                    self.close()
-                    self.open(self.record)
+                    self.device.connect()
             stream = self.stream
             stream.step = "hub.poll"
             if left(self._ping) <= 0:
+                self.mqtt.wait(1)  # the answer may lie here since the application was last away
                 if self._heard == stream.heard:  # nothing since the last ping: gone for one keepalive at most
                     raise AzureError("timeout", "hub.poll")
                 self._heard = stream.heard
@@ -185,3 +173,23 @@ class Session:
         """Say goodbye to the Hub."""
         if self.mqtt:
             self.mqtt.disconnect()
+
+
+def packed(body, properties, qos=1):
+    # What Session.send() takes -> (body, properties) as they go over the wire, which it takes as well.
+    if isinstance(properties, str):
+        return body, properties
+    bag = []
+    if isinstance(body, (dict, list)):
+        body = json.dumps(body)
+        if not properties or "$.ct" not in properties:
+            bag.append("$.ct=application%2Fjson&$.ce=utf-8")
+    if properties:
+        from .sas import quote
+
+        for name, value in properties.items():
+            bag.append(quote(name) + ("" if value is None else "=" + quote(str(value))))
+    bag = "&".join(bag)
+    if len(body) + len(bag) > _LARGEST or qos not in (0, 1):
+        raise AzureError("message", "hub.send", str(len(body)))
+    return body, bag

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import csv
 import json
 import os
+import pty
+import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -64,7 +68,7 @@ def test_bad_rows_are_named_and_the_rest_is_made(tmp_path: Path) -> None:
         b"\xef\xbb\xbfRegistration_ID,board,key_type,note",
         b'"good-1",,,"x, y"', b"good-2,ESP32_GENERIC,none,", b"GOOD-1,,,", b"../x,,,", b"good-3,ESP99,,", b"",
         b"a" * 200 + b",,,", b"b" * 65 + b",,,", b"good-4,,dsa,", b"good-5,,,,,,", b"good-\xff,,,", b'"good-6,,,',
-        b",UNIX,,", b"good-7,,ec-p384,",
+        b",UNIX,,", b"Good-7,,ec-p384,", b"good-7,,,",
     ]  # fmt: skip
     (tmp_path / "plan.csv").write_bytes(b"\r\n".join(rows))
     done = fleet(tmp_path, "--devices", "d", "--json")
@@ -81,11 +85,12 @@ def test_bad_rows_are_named_and_the_rest_is_made(tmp_path: Path) -> None:
         12: "not UTF-8",
         13: "not CSV in one line",
         14: "no registration_id",
+        16: "the same registration id as in line 15 Good-7; for DPS, ids that differ in case only are one device",
     }
-    assert (totals["made"], totals["kept"], totals["bad"]) == (3, 0, 10)
-    assert states(tmp_path)["made"] == ["good-1", "good-2", "good-7"]
-    assert sorted(path.name for path in (tmp_path / "d").glob("[!.]*")) == ["good-1", "good-2", "good-7"]
-    for name in ("good-1", "good-7"):
+    assert (totals["made"], totals["kept"], totals["bad"]) == (3, 0, 11)
+    assert states(tmp_path)["made"] == ["good-1", "good-2", "Good-7"]
+    assert sorted(path.name for path in (tmp_path / "d").glob("[!.]*")) == ["Good-7", "good-1", "good-2"]
+    for name in ("good-1", "Good-7"):
         assert doctor.examine(tmp_path / "d" / name, group_key=GROUP_KEY, firmware=None) == []
         request = subprocess.run(
             ["openssl", "req", "-inform", "DER", "-in", f"d/{name}/device.csr", "-verify", "-noout", "-subject"],
@@ -234,3 +239,88 @@ def test_what_is_no_bundle_is_left_alone(tmp_path: Path) -> None:
         with pytest.raises(ToolError, match="is not a bundle"):
             Bundle(tmp_path / name, create=True)
         assert (tmp_path / name).read_bytes() == before
+
+
+def test_rows_with_credentials_of_their_own_need_no_group_key(tmp_path: Path) -> None:
+    openssl = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    for name in ("by-cert", "another"):
+        words = [*openssl, "-keyout", f"{name}.key", "-out", f"{name}.crt", "-subj", f"/CN={name}", "-days", "90"]
+        subprocess.run(words, cwd=tmp_path, check=True, capture_output=True, timeout=30)
+    (tmp_path / "own.key").write_text(GROUP_KEY + "\n")
+    (tmp_path / "plan.csv").write_text(
+        "registration_id;device_key_file;onboarding_cert;onboarding_key\n"
+        "by-key;own.key;;\nby-cert;;by-cert.crt;by-cert.key\n"
+    )
+    clean = {name: value for name, value in environment().items() if name != "ESPDPS_GROUP_KEY"}
+    words = [*COMMAND, "fleet", "plan.csv", *COMMON, "--processes", "1", "--devices", "d"]
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            words, cwd=tmp_path, env=clean, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120
+        )
+
+    done = run()
+    assert done.returncode == 0, done.stderr
+    assert [doctor.examine(tmp_path / "d" / name, firmware=None) for name in ("by-key", "by-cert")] == [[], []]
+    assert json.loads((tmp_path / "d" / "by-key" / "secrets.json").read_text()) == {"device_key": GROUP_KEY}
+    assert json.loads((tmp_path / "d" / "by-cert" / "device.json").read_text())["auth"] == "x509"
+    with (tmp_path / "plan.csv").open("a") as plan:
+        plan.write("mixed;own.key;by-cert.crt;by-cert.key\nhalf;;by-cert.crt;\nother;;another.crt;another.key\n")
+        plan.write("crossed;;by-cert.crt;another.key\nnone;no.key;;\n")
+    done = run()
+    assert done.returncode == 1 and states(tmp_path)["kept"] == ["by-key", "by-cert"]
+    for line, says in (
+        (4, "go together"), (5, "go together"), (6, "is for another"), (7, "belongs to another key"), (8, "No such file"),
+    ):  # fmt: skip
+        assert any(f"plan.csv:{line}:" in told and says in told for told in done.stderr.splitlines()), done.stderr
+    with (tmp_path / "plan.csv").open("a") as plan:
+        plan.write("group;;;\n")
+    done = run()  # one row that has nothing of its own: now the group's key is needed
+    assert done.returncode == 2 and "no Group key given" in done.stderr
+
+
+def test_ctrl_c_ends_it_in_one_line_and_what_is_complete_stays(tmp_path: Path) -> None:
+    names = write_plan(tmp_path, 60)
+    words = [*COMMAND, "fleet", "plan.csv", *COMMON[:4], "--key-type", "rsa-3072", "--processes", "2", "--devices", "d"]
+    with psutil.Popen(
+        words, cwd=tmp_path, env=environment(), stdin=subprocess.DEVNULL, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    ) as process:  # fmt: skip
+        while process.poll() is None and not keys_of(tmp_path / "d"):
+            time.sleep(0.005)
+        workers = process.children(recursive=True)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: to the workers, too
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 130 and "Traceback" not in out + err, err
+    psutil.wait_procs(workers, timeout=60)
+    assert not [worker for worker in workers if worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE]
+    before = keys_of(tmp_path / "d")
+    assert 0 < len(before) < len(names) and not list((tmp_path / "d").glob(".fleet-*"))
+    (tmp_path / "plan.csv").write_text("registration_id\n" + "".join(f"{name}\n" for name in before))
+    assert esp_dps(tmp_path, *words[3:]).returncode == 0 and keys_of(tmp_path / "d") == before
+
+
+def test_it_asks_once_for_each_secret_on_a_terminal(tmp_path: Path) -> None:
+    write_plan(tmp_path, 3)
+    ours, theirs = pty.openpty()
+    clean = {name: value for name, value in environment(COLUMNS="80").items() if name != "ESPDPS_GROUP_KEY"}
+    words = [*COMMAND, "fleet", "plan.csv", *COMMON, "--wifi-ssid", "Greenhouse", "--devices", "d"]
+    with subprocess.Popen(
+        words, cwd=tmp_path, env=clean, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+    ) as process:
+        os.close(theirs)
+        killer = threading.Timer(120, process.kill)
+        killer.start()
+        said = b""
+        answers = {b"Group key: ": GROUP_KEY, b"Wi-Fi password: ": "correct horse"}
+        with contextlib.suppress(OSError):  # the end of a terminal
+            while piece := os.read(ours, 1024):
+                said += piece
+                for question in [question for question in answers if said.endswith(question)]:
+                    os.write(ours, answers.pop(question).encode() + b"\n")
+        killer.cancel()
+        os.close(ours)
+    assert process.returncode == 0 and not answers, said
+    assert GROUP_KEY.encode() not in said and b"correct horse" not in said and b"3 made" in said
+    assert doctor.examine(tmp_path / "d" / "unit-002", group_key=GROUP_KEY, firmware=None) == []
+    assert json.loads((tmp_path / "d" / "unit-002" / "secrets.json").read_text())["wifi_password"] == "correct horse"

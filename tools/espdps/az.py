@@ -63,7 +63,7 @@ class Az:
         """`verb`: show, delete, or update with more words."""
         return self._line(f"{_of(group)} {verb}", ["--enrollment-id", id, *words])
 
-    def list(self, group: bool) -> str:
+    def all(self, group: bool) -> str:
         return self._line(f"{_of(group)} list", [])
 
     def registrations(self, group: str) -> str:

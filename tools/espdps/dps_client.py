@@ -63,7 +63,7 @@ class DpsClient(ServiceClient):
         found: Body = self._json("GET", _path(id, group))
         return found
 
-    def list(self, group: bool) -> Iterator[Body]:
+    def all(self, group: bool) -> Iterator[Body]:
         """All of them, page by page."""
         return self._pages(f"{_base(group)}/query", {"query": "SELECT * FROM " + _base(group)[1:]})
 

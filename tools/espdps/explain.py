@@ -169,11 +169,6 @@ _TABLE: dict[tuple[str, str], Explanation] = {
         ("body and properties have more than 256 KB", "a QoS other than 0 or 1"),
         "Change what app.py sends.",
     ),
-    ("too-many", ""): _own(
-        "More came from the cloud than the application took up, so the board connects anew; the hub sends it again.",
-        ("app.py calls session.poll() too seldom or for too short", "a handler in app.py takes long"),
-        "Let app.py call session.poll() more often. Methods that were called meanwhile have timed out.",
-    ),
     ("timeout", "hub.twin"): _own(
         "IoT Hub did not answer a question about the device twin.",
         ("a hub of the basic tier, which has no twins", "a bad radio link"),

@@ -103,7 +103,7 @@ def run(
         table = stack.enter_context(_Manifest(manifest))
         pool = stack.enter_context(Pool(_make_batch, common, processes or cores()))
         start = time.monotonic()
-        for batch in pool.run(_batches(_sorted_out(plan.read(path), index, store))):
+        for batch in pool.run(_batches(_sorted_out(plan.read(path), index, store), common.key_kind)):
             store.add([(done.registration_id, done.files) for done in batch if done.files])
             for done in batch:
                 table.add(done)
@@ -146,12 +146,13 @@ def _sorted_out(rows: Iterable[Row | Bad], index: _Index, store: Bundle | _Folde
             yield _There(row, store.find(name))
 
 
-def _batches(rows: Iterable[Row | Bad | _There]) -> Iterator[list[Row | Bad | _There]]:
+def _batches(rows: Iterable[Row | Bad | _There], kind: str | None) -> Iterator[list[Row | Bad | _There]]:
+    """`kind` of key where a row says none."""
     batch: list[Row | Bad | _There] = []
     weight = 0
     for row in rows:
         batch.append(row)
-        weight += BATCH if isinstance(row, Row) and row.key_type.startswith("rsa") else 1
+        weight += BATCH if isinstance(row, Row) and (row.key_type or kind or "").startswith("rsa") else 1
         if weight >= BATCH:
             yield batch
             batch, weight = [], 0

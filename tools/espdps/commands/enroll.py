@@ -265,11 +265,11 @@ def list_(
     """
 
     def do(client: DpsClient) -> None:
-        rows = [_row(one) for group in (True, False) for one in client.list(group)]
+        rows = [_row(one) for group in (True, False) for one in client.all(group)]
         output.show_rows(rows, "no enrollments", as_json)
 
     target = Target(sim, endpoint, policy_name, policy_key_file, by_az)
-    target.run(do, lambda tool: [tool.list(True), tool.list(False)])
+    target.run(do, lambda tool: [tool.all(True), tool.all(False)])
 
 
 @app.command("keys")
