@@ -166,7 +166,8 @@ def test_wrong_use_is_exit_code_2(words: list[str], says: str) -> None:
 
 @pytest.mark.parametrize("command", ["monitor", "flash"])
 def test_a_port_that_is_not_there(tmp_path: Path, group_key: Path, command: str) -> None:
-    new(tmp_path, "--group-key-file", group_key)
+    # complete, so that nothing is said of the folder before the port is opened
+    new(tmp_path, "--group-key-file", group_key, "--wifi-ssid", "Greenhouse", ESPDPS_WIFI_PASSWORD=PASSWORD)
     words = ("dev-1", "--devices", tmp_path / "devices") if command == "flash" else ()
     done = esp_dps(command, *words, "--port", tmp_path / "ttyUSB0")
     assert done.returncode == 1
