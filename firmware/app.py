@@ -1,6 +1,6 @@
 # Your application: telemetry, a message, a method, a desired property. main.py calls run() whenever the board has been
 # connected; an error of the connection leads back there, and then here again.
-import board
+import hardware
 
 interval = 10  # seconds between two messages; the device twin's desired property "interval" changes it
 
@@ -15,11 +15,11 @@ def run(session):
 
 
 def message(body, properties):
-    board.log("message", "%s %s" % (str(body, "utf-8"), properties))
+    hardware.log("message", "%s %s" % (str(body, "utf-8"), properties))
 
 
 def led(payload):
-    board.led(payload["on"])  # whatever is raised here is answered with status 500
+    hardware.led(payload["on"])  # whatever is raised here is answered with status 500
     return 200, {"on": payload["on"]}
 
 
@@ -27,5 +27,5 @@ def configure(patch):
     global interval
     if "interval" in patch:
         interval = max(1, min(int(patch["interval"] or 10), 3600))
-        board.log("interval", "%d s" % interval)
+        hardware.log("interval", "%d s" % interval)
     return {"interval": interval}

@@ -5,7 +5,7 @@ import gc
 gc.threshold(2048)
 
 import app  # noqa: E402
-import board  # noqa: E402
+import hardware  # noqa: E402
 from aziot.device import Device  # noqa: E402
 from aziot.errors import AzureError  # noqa: E402
 
@@ -14,14 +14,14 @@ device = None
 
 def live():
     global device
-    device = device or Device.load("/", board.log)
-    board.start_network()
+    device = device or Device.load("/", hardware.log)
+    hardware.start_network()
     session = device.connect()  # by the identity on flash, or through DPS
     try:
-        board.led(True)
+        hardware.led(True)
         app.run(session)
     finally:
-        board.led(False)
+        hardware.led(False)
         session.close()
 
 
@@ -29,17 +29,17 @@ def live_on():
     try:
         live()
     except AzureError as e:
-        board.log("error", str(e))
-        board.wait_after(e)
+        hardware.log("error", str(e))
+        hardware.wait_after(e)
     except MemoryError:
         raise
     except Exception as e:  # noqa: BLE001 the application's own
-        board.failed(e)
+        hardware.failed(e)
 
 
-board.start()
+hardware.start()
 while True:
     try:
         live_on()
     except MemoryError:
-        board.restart()
+        hardware.restart()

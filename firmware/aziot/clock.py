@@ -1,9 +1,8 @@
 # Unix time on any epoch, and deadlines. Nothing here guesses: a clock that was never set is an error, not a date.
-import time
-
 from micropython import const
 
 from .errors import AzureError
+from .runtime import time
 
 # MicroPython counts from 2000 on most boards and from 1970 on a PC.
 _EPOCH = 946684800 if time.gmtime(0)[0] == 2000 else 0

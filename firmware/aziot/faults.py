@@ -64,13 +64,10 @@ def refusal(step, status, answer, retry_after=0):
         status = "protocol"
         if name in ("failed", "disabled"):  # these come with 200
             status = name
-        elif name == "assigned":
-            profile = answer.get("connectionProfile")
-            if profile in (None, "classic"):
-                text = "no hub or device"
-            else:
-                status = "profile"
-                text = "connection profile %s" % profile
+        profile = answer.get("connectionProfile")
+        if name == "assigned" and profile not in (None, "classic"):
+            status = "profile"
+            text = str(profile)
     code = answer.get("errorCode")
     wait = answer.get("retryAfter")
     return AzureError(

@@ -1,8 +1,7 @@
 # Who this board is before Azure knows it: configuration and onboarding credential, made on the PC, only read here.
-import json
-
 from . import forget
 from .errors import AzureError
+from .runtime import table
 from .stream import Stream, read
 
 
@@ -54,8 +53,7 @@ class Identity:
     def json(self, name):
         """The JSON object in a file; AzureError "config" if there is none."""
         try:
-            with open(self.root + name) as f:
-                value = json.load(f)
+            value = table(self.root + name)
             if isinstance(value, dict):
                 return value
         except (OSError, ValueError):

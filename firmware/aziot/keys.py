@@ -1,8 +1,8 @@
 # HMAC-SHA256 and the keys made with it. Keys never appear in an error.
 from binascii import a2b_base64, b2a_base64
-from hashlib import sha256
 
 from .errors import AzureError
+from .runtime import sha256
 
 
 def hmac_sha256(key, message):

@@ -44,7 +44,7 @@ def password(identity, *hub):
             raise AzureError("config", "identity", "device_key missing")
         from .keys import derive_device_key
 
-        identity.log("warning", "group key on the board: for development only")
+        identity.log("warning", "group key: development only")
         key = derive_device_key(secrets["group_key"], name)
     expires = clock.now() + identity.token_life
     return hub_token(*hub, key, expires) if hub else dps_token(identity.id_scope, name, key, expires)

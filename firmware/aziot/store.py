@@ -5,9 +5,8 @@
 # only this character ever changes by itself. The digest covers what follows it, up to the first empty line.
 # Files are overwritten in place, never renamed or cut off: FAT has no atomic replace, and a file that keeps its place
 # and its size cannot lose its directory entry.
-from hashlib import sha256
-
 from .errors import AzureError
+from .runtime import sha256
 
 
 class Record:

@@ -2,7 +2,7 @@
 # trip when it sends and when it connects; in between everybody else has the processor.
 import asyncio
 
-import board
+import hardware
 
 blink_ms = 1000
 
@@ -23,7 +23,7 @@ async def blink():
     on = False
     while True:
         on = not on
-        board.led(on)
+        hardware.led(on)
         await asyncio.sleep_ms(blink_ms)
 
 

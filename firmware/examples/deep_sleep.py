@@ -1,6 +1,6 @@
 # Deep sleep, in the place of app.py: wake, one handshake, send, hear what has waited, sleep. The clock goes on and the
 # identity is on flash, so nobody asks a time server or DPS.
-import board
+import hardware
 import machine
 from aziot import clock
 
@@ -9,7 +9,7 @@ LISTEN = 2  # seconds, for messages that the Hub has kept
 
 
 def run(session):
-    session.on_message(lambda body, properties: board.log("message", str(body, "utf-8")))
+    session.on_message(lambda body, properties: hardware.log("message", str(body, "utf-8")))
     session.send({"woken": machine.reset_cause() == machine.DEEPSLEEP_RESET})
     session.poll(LISTEN * 1000)
     record = session.record
@@ -17,5 +17,5 @@ def run(session):
         session.renew()  # nobody is awake when it would be due by itself
         session.poll(30000)
     session.close()  # with a goodbye, so that a last will is not sent
-    board.log("sleep", "%d s" % SLEEP)
+    hardware.log("sleep", "%d s" % SLEEP)
     machine.deepsleep(SLEEP * 1000)

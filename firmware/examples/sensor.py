@@ -1,7 +1,7 @@
 # A sensor, in the place of app.py: readings with properties, of which none is lost while the connection is.
 import random
 
-import board
+import hardware
 
 LIMIT = 30.0  # degrees Celsius; the desired property "limit" changes it
 
@@ -28,4 +28,4 @@ def configure(patch, version):
     global limit
     if "limit" in patch:  # None when it was deleted
         limit = LIMIT if patch["limit"] is None else float(patch["limit"])
-        board.log("limit", str(limit))
+        hardware.log("limit", str(limit))

@@ -59,7 +59,7 @@ def stand_in(folder: Path) -> Path:
     (folder / "aziot").mkdir(parents=True)
     (folder / "aziot" / "__init__.py").write_text("")
     (folder / "aziot" / "one.py").write_text("# a comment\nNAME = 'one'\n")
-    for name in ("app.py", "board.py"):
+    for name in ("app.py", "hardware.py"):
         (folder / name).write_text(f"# {name}\n")
     (folder / "main.py").write_text(STARTS + READY)
     return folder

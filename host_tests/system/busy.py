@@ -60,6 +60,6 @@ while passed() < seconds or device.outbox:
         session.close()
     except AzureError as e:
         log("error", str(e))
-        if e.code == "memory":  # as board.py: a heap in pieces ends in a restart
+        if e.code == "memory":  # as hardware.py: a heap in pieces ends in a restart
             sys.exit(3)
         time.sleep_ms(500)

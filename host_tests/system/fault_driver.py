@@ -37,7 +37,7 @@ while True:
         for name in os.listdir(root):
             if name.startswith("identity."):
                 os.remove(root + name)
-    gc.collect()  # as board.py does before the first attempt
+    gc.collect()  # as hardware.py does before the first attempt
     begun = time.ticks_ms()
     code, step = "ok", "-"
     try:
@@ -52,5 +52,5 @@ while True:
     print("result", code, step, took, gc.mem_free())
     if hasattr(sys.stdout, "flush"):
         sys.stdout.flush()
-    if code == "memory":  # as board.py: a heap that has fallen into pieces ends in a restart
+    if code == "memory":  # as hardware.py: a heap that has fallen into pieces ends in a restart
         sys.exit(1)

@@ -46,7 +46,7 @@ while seen <= renewals:
             session.poll(int(options.get("pause", 200)))
     except AzureError as e:
         log("error", str(e))
-        if e.code == "memory":  # as board.py: a heap in pieces ends in a restart
+        if e.code == "memory":  # as hardware.py: a heap in pieces ends in a restart
             sys.exit(3)
         time.sleep_ms(max(200, e.retry_after * 1000))
 session.close()

@@ -28,6 +28,7 @@ MODULES = [
     "hub",
     "identity",
     "mqtt",
+    "runtime",
     "store",
     "stream",
     "x509",

@@ -37,7 +37,7 @@ def test_a_blank_board_gets_everything_with_secrets_last(bench: Bench) -> None:
     done = bench.flash()
     assert done.connected and done.fault is None and not done.same
     assert done.copied == [
-        "/lib/aziot/__init__.mpy", "/lib/aziot/one.mpy", "/board.json", "/app.py", "/board.py", "/main.py",
+        "/lib/aziot/__init__.mpy", "/lib/aziot/one.mpy", "/board.json", "/app.py", "/hardware.py", "/main.py",
         "/roots.pem", "/device.json", "/device.csr", "/device.key", "/secrets.json",
     ]  # fmt: skip
     assert [event.step for event in bench.events if event.step] == ["start", "hub.ready"]

@@ -20,7 +20,7 @@ from espdps.paths import FIRMWARE
 from espdps.repl import About, Board, Found
 
 OWN = (
-    "board.py",
+    "hardware.py",
     "main.py",
 )  # of firmware/, left as source: a user reads them on the board. The rest is the application
 PUBLIC = ("roots.pem", "device.json", "device.csr", "onboarding.crt")

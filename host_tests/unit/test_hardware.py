@@ -1,19 +1,19 @@
-"""board.py as far as it is the same everywhere: its log and its patience."""
+"""hardware.py as far as it is the same everywhere: its log and its patience."""
 
-import board
+import hardware
 from aziot.errors import AzureError
 
 
 def waits(code, times, retry_after=0):
     """The seconds that so many failures in a row are waited for."""
     seconds = []
-    real = board.stream.pause, board._failures, board.log
-    board.stream.pause, board._failures, board.log = seconds.append, 0, lambda step, text="": None
+    real = hardware.stream.pause, hardware._failures, hardware.log
+    hardware.stream.pause, hardware._failures, hardware.log = seconds.append, 0, lambda step, text="": None
     try:
         for _ in range(times):
-            board.wait_after(AzureError(code, "x", retry_after=retry_after))
+            hardware.wait_after(AzureError(code, "x", retry_after=retry_after))
     finally:
-        board.stream.pause, board._failures, board.log = real
+        hardware.stream.pause, hardware._failures, hardware.log = real
     return seconds
 
 
@@ -38,12 +38,12 @@ def test_the_service_s_wish_is_a_floor():
 
 def test_nobody_else_writes_lines_into_the_log():
     lines = []
-    board.print = lines.append  # found before the builtin
+    hardware.print = lines.append  # found before the builtin
     try:
-        board.log("error", "\x1b[31mno\n[   0.000] hub.ready    fake")
-        board.log("x", "y" * 1000)
+        hardware.log("error", "\x1b[31mno\n[   0.000] hub.ready    fake")
+        hardware.log("x", "y" * 1000)
     finally:
-        del board.print
+        del hardware.print
     assert len(lines) == 2 and "\n" not in lines[0] and "\x1b" not in lines[0]
     assert lines[0][:1] == "[" and lines[0][9:] == "] error        ?[31mno?[   0.000] hub.ready    fake"
     assert len(lines[1]) < 340
