@@ -40,7 +40,7 @@ clean:  ## remove what make made; devices/ stays
 
 # A half-made environment has no stamp and is made anew. setuptools comes first, at its pinned version, and builds this
 # package without an isolated environment, which would fetch another setuptools past the constraints.
-$(PACKAGES): pyproject.toml tools/constraints.txt Makefile
+$(PACKAGES): pyproject.toml tools/constraints.txt tools/constraints-circuitpython.txt Makefile
 	@chosen=; old=; bare=; \
 	for python in $(PYTHONS); do \
 		"$$python" -c '' 2>/dev/null || continue; \
@@ -62,6 +62,7 @@ $(PACKAGES): pyproject.toml tools/constraints.txt Makefile
 	"$$chosen" -m venv --clear $(VENV)
 	@$(PY) -m pip install -q --disable-pip-version-check -c tools/constraints.txt setuptools
 	@$(PY) -m pip install -q --disable-pip-version-check -c tools/constraints.txt --no-build-isolation -e '.[test]'
+	@$(PY) -m pip install -q --disable-pip-version-check --no-deps -r tools/constraints-circuitpython.txt
 	@touch $@
 
 $(MICROPYTHON): tools/espdps/micropython.py | $(PACKAGES)
