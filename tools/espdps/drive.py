@@ -15,7 +15,7 @@ from espdps.errors import ToolError
 from espdps.paths import FIRMWARE
 
 FACES = "circuitpython"  # folder of firmware/ with what takes the place of files of the same name
-OWN = ("hardware.py", "main.py")  # of firmware/, which have another face or another name here
+OWN = ("hardware.py", "main.py")  # of firmware/; the rest of its modules is the application
 CODE = "/code.py"  # CircuitPython's name for main.py
 SETTINGS = f"/{settings_toml.NAME}"
 SLOTS = ("/identity.a", "/identity.b")
@@ -73,15 +73,19 @@ def firmware_files(firmware: Path = FIRMWARE) -> dict[str, bytes]:
     Raises ToolError.
     """
     faces = firmware / FACES
-    if not (firmware / "main.py").is_file() or not (faces / "hardware.py").is_file():
+    if not (firmware / "main.py").is_file() or not (faces / "boot.py").is_file():
         raise ToolError(f"{firmware} holds no firmware for CircuitPython", f"it has main.py and a folder {FACES}")
     aziot = {path.name: path for path in (firmware / "aziot").glob("*.py")}
     aziot |= {path.name: path for path in (faces / "aziot").glob("*.py")}
     files = {f"/lib/aziot/{name}": aziot[name].read_bytes() for name in sorted(aziot)}
-    for path in sorted(faces.glob("*.py")):
-        # ntptime is a library there, which MicroPython brings along
-        files[f"/lib/{path.name}" if path.name == "ntptime.py" else f"/{path.name}"] = path.read_bytes()
-    return files | {CODE: (firmware / "main.py").read_bytes()}
+    for path in sorted(faces.rglob("*.py")):
+        name = path.relative_to(faces).as_posix()
+        if path.parent.name != "aziot":
+            # All but boot.py are modules that MicroPython brings along
+            files[f"/{name}" if name == "boot.py" else f"/lib/{name}"] = path.read_bytes()
+    return files | {f"/{name}": (firmware / name).read_bytes() for name in OWN if name != "main.py"} | {
+        CODE: (firmware / "main.py").read_bytes()
+    }
 
 
 def application(firmware: Path = FIRMWARE) -> dict[str, bytes]:
