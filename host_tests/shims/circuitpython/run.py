@@ -5,7 +5,6 @@ standard output; a reset of the microcontroller starts this process anew. It mus
 a board lacks."""
 
 from __future__ import annotations
-
 import __future__
 
 import builtins
