@@ -150,6 +150,9 @@ def board(
     from espdps.virtual_board import board as virtual_board
 
     profile = boards.load(profile_name)
+    if profile.circuitpython:
+        hint = "its drive is a folder: esp-dps demo --runtime circuitpython shows it at work"
+        raise ToolError(f"{profile.name} has CircuitPython, and a virtual board MicroPython", hint, WRONG_USE)
     if bits not in (32, 64):
         raise ToolError("MicroPython has 32 or 64 bits", "", WRONG_USE)
     ntp = ("127.0.0.1", devices.read_simulator(sim)["ntp_port"]) if sim else None
