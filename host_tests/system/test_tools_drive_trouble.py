@@ -183,8 +183,8 @@ def test_wrong_combinations_are_wrong_use(bench: DriveBench, tmp_path: Path) -> 
     plan.write_text("registration_id\ndev-1\n")
     done = esp_dps("flash", "--all", plan, "--drive", bench.root, "--devices", folder)
     assert done.code == 2 and "--all is for boards with MicroPython" in done.err
-    done = esp_dps("board", "--dir", tmp_path / "board", "--board", "circuitpython_unix")
-    assert done.code == 2 and "circuitpython_unix has CircuitPython" in done.err
+    done = esp_dps("board", "--dir", tmp_path / "board", "--board", "UNIX_CIRCUITPYTHON")
+    assert done.code == 2 and "UNIX_CIRCUITPYTHON has CircuitPython" in done.err
 
 
 def test_a_key_cannot_be_on_a_drive_alone(bench: DriveBench, tmp_path: Path) -> None:
@@ -256,7 +256,7 @@ def test_the_profiles_for_circuitpython_that_are_here() -> None:
     found = {name: boards.load(name) for name in boards.names()}
     chips = {name: profile.chip for name, profile in found.items() if profile.circuitpython}
     assert chips == {
-        "adafruit_feather_esp32s2": "ESP32S2", BOARD: "ESP32S3", "circuitpython_unix": "unix",
+        "adafruit_feather_esp32s2": "ESP32S2", BOARD: "ESP32S3", "UNIX_CIRCUITPYTHON": "unix",
     }  # fmt: skip
     assert found[BOARD].board_json() == {
         "board": BOARD, "network": "wifi", "led": "LED", "led_on": 1, "watchdog": 120, "button": "BUTTON",

@@ -18,7 +18,7 @@ def make(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     (tmp_path / "tools").mkdir()
-    for name in ("Makefile", "pyproject.toml", "tools/constraints.txt"):
+    for name in ("Makefile", "pyproject.toml", "tools/constraints.txt", "tools/constraints-circuitpython.txt"):
         shutil.copy(ROOT / name, tmp_path / name)
     return tmp_path
 

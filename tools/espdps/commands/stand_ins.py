@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
+class Runtime(str, enum.Enum):
+    MICROPYTHON = boards.MICROPYTHON
+    CIRCUITPYTHON = boards.CIRCUITPYTHON
+
+
 class Log(str, enum.Enum):
     TEXT = "text"
     JSON = "json"
@@ -175,15 +180,21 @@ def demo(
     directory: Annotated[
         Path | None, typer.Option("--dir", help="keep the simulator's, the device's and the board's files here")
     ] = None,
+    runtime: Annotated[Runtime, typer.Option(help="What the board runs.")] = Runtime.MICROPYTHON,
 ) -> None:
     """Show the whole way, with no board and no Azure.
 
-    A blank virtual board is flashed, registered and connected with an issued certificate.
+    A blank virtual board is flashed, registered and connected with an issued certificate: real MicroPython behind a
+    serial port, or with --runtime circuitpython a folder as its CIRCUITPY drive, run by CPython with stand-ins for
+    CircuitPython's own modules.
 
     \b
     EXAMPLE
       make demo
+      make demo RUNTIME=circuitpython
     """
     from espdps import demo as demonstration
+    from espdps import demo_drive
 
-    raise typer.Exit(demonstration.main(directory))
+    run = demo_drive.run if runtime is Runtime.CIRCUITPYTHON else None
+    raise typer.Exit(demonstration.main(directory, run))
