@@ -183,8 +183,8 @@ def test_wrong_combinations_are_wrong_use(bench: DriveBench, tmp_path: Path) -> 
     plan.write_text("registration_id\ndev-1\n")
     done = esp_dps("flash", "--all", plan, "--drive", bench.root, "--devices", folder)
     assert done.code == 2 and "--all is for boards with MicroPython" in done.err
-    done = esp_dps("board", "--dir", tmp_path / "board", "--board", "UNIX_CIRCUITPYTHON")
-    assert done.code == 2 and "UNIX_CIRCUITPYTHON has CircuitPython" in done.err
+    done = esp_dps("board", "--dir", tmp_path / "board", "--board", BOARD)
+    assert done.code == 2 and f"{BOARD} is a real board with CircuitPython" in done.err
 
 
 def test_a_key_cannot_be_on_a_drive_alone(bench: DriveBench, tmp_path: Path) -> None:

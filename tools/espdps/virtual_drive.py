@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import secrets
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ BOARD = "UNIX_CIRCUITPYTHON"
 RELEASE = "9.2.0"  # the oldest for which the firmware is written
 RUN = SHIMS / "circuitpython" / "run.py"
 TICK = 0.1  # seconds
+AUTO_RELOAD = 0.5  # seconds; CircuitPython waits 0.75 s after the last write
 _FIRST_PROGRAM = "print('Hello World!')\n"
 
 
@@ -57,13 +59,13 @@ class VirtualDrive:
     ) -> None:
         self.power_off()
 
-    def power_on(self) -> None:
-        """Start it anew."""
+    def power_on(self, console: int | None = subprocess.PIPE) -> None:
+        """Start it anew. `console` None: it prints where this process prints, and `events` has nothing to read."""
         self.power_off()
         self._process = subprocess.Popen(
             [sys.executable, str(RUN), str(self.root)],
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=console,
             stderr=subprocess.STDOUT,
             env=self._environment,
         )
@@ -93,3 +95,30 @@ class VirtualDrive:
             if not data:
                 raise ToolError("the program on the drive has ended", "see what it printed last")
         raise ToolError(f"the board was not connected within {seconds:.0f} s", "see what it printed last")
+
+
+def main(root: Path, hosts: dict[str, tuple[str, int]]) -> int:
+    """Run the board of a drive until Ctrl-C, from a blank one on, anew whenever its code.py has changed."""
+
+    def end(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, end)
+    with VirtualDrive(root, hosts) as board:
+        print(f"CIRCUITPY drive at {root}; Ctrl-C pulls the plug", flush=True)
+        try:
+            while True:
+                program = _state(board.root)
+                board.power_on(console=None)
+                while _state(board.root) in (program, None):  # None: while it is being flashed
+                    time.sleep(AUTO_RELOAD)
+        except KeyboardInterrupt:
+            return 0
+
+
+def _state(root: Path) -> tuple[int, int] | None:
+    try:
+        found = (root / "code.py").stat()
+    except FileNotFoundError:
+        return None
+    return found.st_mtime_ns, found.st_size

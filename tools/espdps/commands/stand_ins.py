@@ -145,22 +145,28 @@ def board(
     """Run a virtual board.
 
     Real MicroPython behind a serial port of this machine, until stopped. Prints the port, which mpremote, `flash` and
-    `monitor` take; DIR/port leads there as well. With --sim its time servers are the simulator.
+    `monitor` take; DIR/port leads there as well. With --sim its time servers are the simulator. With --board
+    UNIX_CIRCUITPYTHON it is a CIRCUITPY drive, DIR itself, run by CPython with stand-ins for CircuitPython's modules: its
+    console is shown, and it starts anew when it has been flashed.
 
     \b
     EXAMPLE
       esp-dps board --dir build/board --board ESP32_GENERIC_C3 --sim build/sim
     """
+    from espdps import virtual_drive
     from espdps.micropython import Unavailable, interpreter
     from espdps.virtual_board import board as virtual_board
 
     profile = boards.load(profile_name)
-    if profile.circuitpython:
-        hint = "its drive is a folder: esp-dps demo --runtime circuitpython shows it at work"
-        raise ToolError(f"{profile.name} has CircuitPython, and a virtual board MicroPython", hint, WRONG_USE)
     if bits not in (32, 64):
         raise ToolError("MicroPython has 32 or 64 bits", "", WRONG_USE)
     ntp = ("127.0.0.1", devices.read_simulator(sim)["ntp_port"]) if sim else None
+    hosts = {f"{server}:123": ntp for server in devices.NTP} if ntp else {}
+    if profile.circuitpython:
+        if profile.name != virtual_drive.BOARD:
+            hint = f"the virtual one is --board {virtual_drive.BOARD}"
+            raise ToolError(f"{profile.name} is a real board with CircuitPython", hint, WRONG_USE)
+        raise typer.Exit(virtual_drive.main(folder, hosts))
     try:
         code = virtual_board.main(
             folder,
@@ -168,7 +174,7 @@ def board(
             profile.heap,
             profile_name=profile.name,
             epoch=profile.epoch,
-            hosts={f"{server}:123": ntp for server in devices.NTP} if ntp else None,
+            hosts=hosts,
         )
     except (Unavailable, virtual_board.BoardError) as error:
         raise ToolError(str(error)) from None
