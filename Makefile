@@ -7,6 +7,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 # The newest that works is taken; PYTHON=/path/to/python overrides.
 PYTHONS := $(or $(PYTHON),python3.13 python3.12 python3.11 python3.10 python3)
+RUNTIME := micropython
 PACKAGES := $(VENV)/.packages
 MICROPYTHON := build/micropython/.ready
 SDK := build/sdk/.packages
@@ -16,8 +17,8 @@ help:  ## list these targets
 
 setup: $(PACKAGES) $(MICROPYTHON)  ## install what demo and test need (they do it by themselves)
 
-demo: setup  ## from a blank board to telemetry, on the simulator and a virtual board
-	@$(VENV)/bin/esp-dps demo
+demo: setup  ## from a blank board to telemetry, on the simulator and a virtual board; RUNTIME=circuitpython
+	@$(VENV)/bin/esp-dps demo --runtime $(RUNTIME)
 
 sdk: $(SDK)  ## install Microsoft's SDKs, which test holds the simulator against
 

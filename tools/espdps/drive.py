@@ -9,13 +9,14 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 
-from espdps import settings_toml
+from espdps import settings_toml, shred
 from espdps.devices import Device, read_json
 from espdps.errors import ToolError
 from espdps.paths import FIRMWARE
 
 FACES = "circuitpython"  # folder of firmware/ with what takes the place of files of the same name
-OWN = ("hardware.py", "main.py")  # of firmware/; the rest of its modules is the application
+OWN = ("hardware.py", "main.py")  # of firmware/, which are not the application
+AT_ROOT = ("boot.py", "hardware.py")  # of the faces
 CODE = "/code.py"  # CircuitPython's name for main.py
 SETTINGS = f"/{settings_toml.NAME}"
 SLOTS = ("/identity.a", "/identity.b")
@@ -32,8 +33,8 @@ SECRET = ("/onboarding.key", "/device.key", SETTINGS)
 def contents(device: Device, firmware: Path = FIRMWARE) -> dict[str, bytes]:
     """Path on the drive -> content of every file, secrets last and after them only code.py, which starts the rest.
 
-    Not among them: the slots for the issued identity, which are made blank where there is none (SLOTS, BLANK). What
-    only the board has any more (shred_after_flash) is left out. Raises ToolError.
+    Not among them: the slots for the issued identity, which are made blank where there is none (SLOTS, BLANK).
+    Raises ToolError.
     """
     files = libraries() | firmware_files(firmware)
     code = files.pop(CODE)
@@ -73,19 +74,16 @@ def firmware_files(firmware: Path = FIRMWARE) -> dict[str, bytes]:
     Raises ToolError.
     """
     faces = firmware / FACES
-    if not (firmware / "main.py").is_file() or not (faces / "boot.py").is_file():
+    if not all(path.is_file() for path in (faces / "boot.py", *(firmware / name for name in OWN))):
         raise ToolError(f"{firmware} holds no firmware for CircuitPython", f"it has main.py and a folder {FACES}")
-    aziot = {path.name: path for path in (firmware / "aziot").glob("*.py")}
-    aziot |= {path.name: path for path in (faces / "aziot").glob("*.py")}
-    files = {f"/lib/aziot/{name}": aziot[name].read_bytes() for name in sorted(aziot)}
-    for path in sorted(faces.rglob("*.py")):
+    # A second face takes the place of the first; what else there is are libraries that MicroPython brings along.
+    sources = {f"/lib/aziot/{path.name}": path for path in (firmware / "aziot").glob("*.py")}
+    sources["/hardware.py"] = firmware / "hardware.py"
+    for path in faces.rglob("*.py"):
         name = path.relative_to(faces).as_posix()
-        if path.parent.name != "aziot":
-            # All but boot.py are modules that MicroPython brings along
-            files[f"/{name}" if name == "boot.py" else f"/lib/{name}"] = path.read_bytes()
-    return files | {f"/{name}": (firmware / name).read_bytes() for name in OWN if name != "main.py"} | {
-        CODE: (firmware / "main.py").read_bytes()
-    }
+        sources[f"/{name}" if name in AT_ROOT else f"/lib/{name}"] = path
+    files = {name: sources[name].read_bytes() for name in sorted(sources)}
+    return files | {CODE: (firmware / "main.py").read_bytes()}
 
 
 def application(firmware: Path = FIRMWARE) -> dict[str, bytes]:
@@ -118,3 +116,8 @@ def _installed(name: str) -> metadata.Distribution:
         return metadata.distribution(name)
     except metadata.PackageNotFoundError:
         raise ToolError(f"the package {name} is not installed", "make setup installs it") from None
+
+
+def shredding(device: Device) -> bool:
+    """Whether its private values are to leave the PC, or have left it."""
+    return device.on_board_only or shred.wanted(device.folder)
