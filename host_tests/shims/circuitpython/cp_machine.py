@@ -8,9 +8,10 @@ import time
 
 drive = ""
 writable = False  # for the program; storage.remount() says so
-set_at: float = 0.0  # what the real-time clock was set to, less the seconds since power-on then
 _argv: list[str] = []
 _started = time.monotonic()
+# What the real-time clock was set to, less the seconds since power-on then. A reload keeps it: BOARD_CLOCK=kept.
+set_at = time.time() if os.environ.get("BOARD_CLOCK") == "kept" else 0.0
 
 
 def start(folder: str, argv: list[str]) -> None:
