@@ -1,8 +1,8 @@
 # Who this board is before Azure knows it: configuration and onboarding credential, made on the PC, only read here.
 from . import forget
 from .errors import AzureError
-from .runtime import table
-from .stream import Stream, read
+from .runtime import read, table
+from .stream import Stream
 
 
 class Identity:
