@@ -202,7 +202,11 @@ def test_a_key_cannot_be_on_a_drive_alone(bench: DriveBench, tmp_path: Path) -> 
 def test_doctor_looks_at_what_the_drive_needs(bench: DriveBench, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ("doctor", "dev-1", "--devices", bench.device.folder.parent, "--firmware", bench.firmware)
     done = esp_dps(*words)
-    assert done.code == 0 and "nothing wrong" in done.out
+    assert done.code == 0 and "nothing wrong" in done.out and "note" not in done.out
+    config = bench.device.folder / "device.json"
+    config.write_text(json.dumps({**bench.device.config, "chain": False}))
+    done = esp_dps(*words)
+    assert done.code == 0 and "CircuitPython shows the whole chain" in done.out
     (bench.firmware / "circuitpython" / "boot.py").write_text("if\n")
     assert "/boot.py: is no Python" in esp_dps(*words).out
     (bench.firmware / "circuitpython" / "boot.py").unlink()

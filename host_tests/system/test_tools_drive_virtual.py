@@ -11,9 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
+from workshop import made
 
 from espdps import boards, drives, virtual_drive
 from espdps.errors import ToolError
+from espdps.simulator import Options, serving
 from espdps.virtual_drive import VirtualDrive
 
 
@@ -67,6 +69,39 @@ def test_the_command_runs_it_anew_when_it_was_flashed_and_leaves_nothing(tmp_pat
     finally:
         run.kill()
         run.wait()
+
+
+def test_by_hand_from_a_blank_drive_to_its_hub(tmp_path: Path) -> None:
+    """As README has it: simulator, drive, new, flash, each by its command; and the hub can call the board."""
+    with serving(tmp_path / "sim", Options()) as sim:
+        words = (
+            "board",
+            "--dir",
+            str(tmp_path / "drive"),
+            "--board",
+            virtual_drive.BOARD,
+            "--sim",
+            str(tmp_path / "sim"),
+        )
+        command = [sys.executable, "-m", "espdps.cli", *words]
+        run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        try:
+            assert run.stdout
+            _until(run.stdout.fileno(), b"Hello World!")
+            folder = tmp_path / "devices"
+            made("new", "bench-1", "--sim", tmp_path / "sim", "--board", virtual_drive.BOARD, "--devices", folder)
+            made("flash", "bench-1", "--drive", tmp_path / "drive", "--devices", folder)
+            _until(run.stdout.fileno(), b"hub.sent")
+            assert sim.wait_event("hub.telemetry", timeout=30)["device"] == "bench-1"
+            called = made("hub", "call", "--sim", tmp_path / "sim", "bench-1", "led", '{"on": true}')
+            assert "200" in called.out
+            # What was issued is on the drive, and that is no reason to copy anything again
+            again = made("flash", "bench-1", "--drive", tmp_path / "drive", "--devices", folder, "--verify")
+            assert "files are the same" in again.out
+            assert (tmp_path / "drive" / "identity.a").read_bytes().startswith(b"A ")
+        finally:
+            run.terminate()
+            assert run.wait(30) == 0
 
 
 def _until(console: int, words: bytes) -> None:

@@ -309,6 +309,8 @@ def _drive(device: _Folder, profile: boards.Profile, firmware: Path | None) -> I
     config, secrets = device.config, device.secrets
     if config is not None and secrets is not None:
         yield from _caught("device.json", lambda: settings_toml.text(settings_toml.entries(config, secrets)))
+    if config is not None and config.get("chain") is False:
+        yield Finding("device.json", "chain is false, and CircuitPython shows the whole chain all the same", "", False)
     if device.manifest and (device.on_board or device.manifest.get("shred_after_flash")):
         message = "shred_after_flash: a CIRCUITPY drive cannot keep the only copy of a secret"
         yield Finding("manifest.json", message, ANEW)

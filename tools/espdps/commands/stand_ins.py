@@ -145,9 +145,9 @@ def board(
     """Run a virtual board.
 
     Real MicroPython behind a serial port of this machine, until stopped. Prints the port, which mpremote, `flash` and
-    `monitor` take; DIR/port leads there as well. With --sim its time servers are the simulator. With --board
-    UNIX_CIRCUITPYTHON it is a CIRCUITPY drive, DIR itself, run by CPython with stand-ins for CircuitPython's modules: its
-    console is shown, and it starts anew when it has been flashed.
+    `monitor` take; DIR/port leads there as well. With --sim its time servers are the simulator. With
+    --board UNIX_CIRCUITPYTHON it is a CIRCUITPY drive, DIR itself, run by CPython with stand-ins for CircuitPython's
+    modules: its console is shown, and it starts anew when it has been flashed.
 
     \b
     EXAMPLE
