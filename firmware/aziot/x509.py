@@ -17,15 +17,17 @@ def pick(chain, csr, name):
     try:
         key = _parts(_inner(csr)[2])[1]
         for text in chain:
-            issuer, life, subject, its_key = _read(text)
-            if its_key == key:
+            _, _, issuer, life, subject, spki = _inner(a2b_base64(text))
+            issuer, subject = bytes(issuer), bytes(subject)
+            if _parts(spki)[1] == key:
                 leaf = issuer, life, subject
                 kept = [text]
             elif subject != issuer:  # a root is never sent, so it need not be kept
                 above[subject] = issuer, text
         if not leaf:
             raise AzureError("cert-key", "certificate")
-        issuer, (start, end), subject = leaf
+        issuer, life, subject = leaf
+        start, end = [_time(text) for text in _parts(life)]
         while issuer in above:
             issuer, text = above.pop(issuer)
             kept.append(text)
@@ -39,12 +41,6 @@ def pick(chain, csr, name):
     if not start - 300 <= clock.now() < end:
         raise AzureError("cert-date", "certificate", "%s to %s" % (clock.iso(start), clock.iso(end)))
     return subject, issuer, start, end, kept
-
-
-def _read(text):
-    # A certificate, of which no more than this stays in the heap while the next one is read.
-    _, _, issuer, life, subject, spki = _inner(a2b_base64(text))
-    return bytes(issuer), [_time(text) for text in _parts(life)], bytes(subject), bytes(_parts(spki)[1])
 
 
 def _inner(der):
