@@ -11,6 +11,7 @@ RUNTIME := micropython
 PACKAGES := $(VENV)/.packages
 MICROPYTHON := build/micropython/.ready
 SDK := build/sdk/.packages
+PEERS := build/peers/.packages
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -28,7 +29,10 @@ test: setup $(SDK)  ## every test, on CPython and on real MicroPython, 64 and 32
 sweep: setup  ## every power cut and every fault (minutes)
 	@ESP_DPS_SWEEP=1 $(PY) -m pytest -n 2 -m sweep host_tests/system
 
-bench: $(PACKAGES)  ## measure, into bench/results.json (minutes)
+# Who else does the same is measured beside us; one that cannot be installed is a row that says so.
+bench: setup  ## measure, beside others, into bench/results.json and bench/chart.svg (minutes)
+	@$(MAKE) --no-print-directory $(SDK) || true
+	@$(MAKE) --no-print-directory $(PEERS) || true
 	@$(VENV)/bin/esp-dps bench
 
 lint: $(PACKAGES)  ## check style and types
@@ -81,4 +85,10 @@ $(SDK): tools/constraints-sdk.txt | $(PACKAGES)
 		echo "need what tools/constraints-sdk.txt names, from PyPI, and Python 3.10 to 3.13: make PYTHON=/path/to/python3" >&2; \
 		exit 1; \
 	}
+	@touch $@
+
+$(PEERS): tools/constraints-peers.txt | $(PACKAGES)
+	@echo "installing Adafruit's client into $(@D)"
+	@$(PY) -m venv --clear $(@D)
+	@$(@D)/bin/python -m pip install -q --disable-pip-version-check --no-deps -r tools/constraints-peers.txt
 	@touch $@
