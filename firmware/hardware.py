@@ -10,7 +10,7 @@ if hasattr(gc, "threshold"):  # CircuitPython has none
 
 from aziot import __version__, stream  # noqa: E402
 from aziot.errors import AzureError  # noqa: E402
-from aziot.runtime import print_exception, table, time  # noqa: E402
+from aziot.runtime import table, time  # noqa: E402
 
 _ticks = time.ticks_ms()  # at the last line of the log
 _uptime = 0  # ms; ticks alone wrap around after days
@@ -83,6 +83,10 @@ def start_network(timeout=30):
 
 def failed(error):
     """Show where the application failed, and wait as after a lost connection. Its text may be too long for another."""
+    try:
+        from sys import print_exception
+    except ImportError:  # CircuitPython has it where Python has it
+        from traceback import print_exception
     print_exception(error)
     error = AzureError(type(error).__name__, "app")
     error.retriable = True

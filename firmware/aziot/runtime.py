@@ -8,7 +8,6 @@ import time
 from hashlib import sha256
 from io import IOBase
 from select import poll
-from sys import print_exception
 
 
 def table(path):

@@ -5,7 +5,6 @@ import os
 import select
 from time import localtime, monotonic_ns, sleep
 from time import time as seconds
-from traceback import print_exception  # noqa: F401 for hardware.py
 
 import wifi
 from socketpool import SocketPool
