@@ -89,6 +89,7 @@ def test_settings_of_other_types() -> None:
     assert settings_toml.entries(config, {"other": "x"}) == {
         "AZIOT_CHAIN": 0, "AZIOT_REPORT": 1, "AZIOT_PORT": 8883, "AZIOT_NTP": "a,b",
     }  # fmt: skip
+    assert b"AZIOT_CHAIN = 0\nAZIOT_REPORT = 1\n" in settings_toml.text(settings_toml.entries(config, {}))
     for value in (None, 1.5, {"a": 1}, [1], ["a,b"]):
         with pytest.raises(ToolError, match="ntp of device.json cannot be said"):
             settings_toml.entries({"ntp": value}, {})
@@ -176,8 +177,9 @@ def test_a_board_is_bound_by_its_uid(bench: DriveBench, tmp_path: Path) -> None:
     bound = bindings.read(bench.device.folder.parent)["dev-1"]
     assert bound.chip_id == UID.lower() and bound.flashed_at
     bench.root = blank_drive(tmp_path / "other", boot_out(uid="0123456789AB"))
-    with pytest.raises(ToolError, match=f"dev-1 is already on chip {UID.lower()}"):
-        bench.flash()
+    for verify in (True, False):
+        with pytest.raises(ToolError, match=f"dev-1 is already on chip {UID.lower()}"):
+            bench.flash(verify=verify)
     assert not (bench.root / "device.key").exists()
     bench.flash(rebind=True)
     assert bindings.read(bench.device.folder.parent)["dev-1"].chip_id == "0123456789ab"

@@ -146,13 +146,29 @@ def test_a_drive_that_vanishes_and_the_next_run(bench: DriveBench, tmp_path: Pat
     def unplug(step: str, text: str) -> None:
         if text.startswith("/boot.py"):
             bench.root.rename(tmp_path / "unplugged")
+            bench.root.mkdir()  # where it was mounted
 
     with pytest.raises(ToolError, match="CIRCUITPY went away") as caught:
         bench.flash(tell=unplug)
-    assert "it goes on" in caught.value.hint and not bench.root.exists()
+    assert "it goes on" in caught.value.hint and not list(bench.root.iterdir())  # no secret onto the PC's own disk
+    bench.root.rmdir()
     (tmp_path / "unplugged").rename(bench.root)
     assert not (bench.root / "code.py").exists() and not (bench.root / "settings.toml").read_bytes()
     assert bench.flash().copied[:2] == ["/hardware.py", "/lib/aziot/__init__.py"] and (bench.root / "code.py").exists()
+
+
+def test_a_copy_that_arrives_damaged(bench: DriveBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.fsync
+
+    def fsync(handle: int) -> None:  # of a medium that loses what was written to one file
+        real(handle)
+        if os.readlink(f"/proc/self/fd/{handle}").endswith("/app.py"):
+            os.ftruncate(handle, 3)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(ToolError, match="/app.py arrived damaged"):
+        bench.flash()
+    assert not (bench.root / "device.key").exists() and not (bench.root / "code.py").exists()
 
 
 def test_lines_of_a_user_outlive_a_copy_that_is_broken_off(bench: DriveBench, monkeypatch: pytest.MonkeyPatch) -> None:
