@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -59,8 +60,9 @@ def command_of(
     if runtime == "circuitpython":
         fill_drive(folder)
         env["BOARD_CLOCK"] = "kept"
+        shutil.copy(HERE / script, folder / DRIVE)
         run_py = str(SHIMS / "circuitpython" / "run.py")
-        return [sys.executable, run_py, str(folder / DRIVE), str(HERE / script), "/"], env
+        return [sys.executable, run_py, str(folder / DRIVE), str(folder / DRIVE / script), "/"], env
     from espdps.micropython import interpreter
 
     command = [str(interpreter(int(runtime.rpartition("-")[2])))]

@@ -9,9 +9,10 @@ from time import time as seconds
 import wifi
 from socketpool import SocketPool
 
-# What Identity and its token want to know, and of which type where that is not the one that settings.toml has
-_PLAIN = """registration_id id_scope dps_host port dps_api hub_api auth timeout token_life will outbox renew spread
-patience device_key group_key""".split()
+# What Identity and its token want to know, by type. os.getenv() gives texts only, or whole numbers as well: its
+# releases differ.
+_TEXTS = "registration_id id_scope dps_host dps_api hub_api auth will device_key group_key".split()
+_NUMBERS = "port timeout token_life outbox renew spread patience chain report".split()
 _SWITCHES = "chain report".split()
 
 pool = SocketPool(wifi.radio)
@@ -64,16 +65,19 @@ class time:
 
 
 def table(_path):
-    """What settings.toml says under AZIOT_..., whichever of MicroPython's files is asked for: dict."""
+    """What settings.toml says under AZIOT_..., whichever of MicroPython's files is asked for: dict. ValueError."""
     found = {}
-    for name in _PLAIN + _SWITCHES + ["ntp"]:
+    for name in _TEXTS + _NUMBERS + ["ntp"]:
         value = os.getenv("AZIOT_" + name.upper())
-        if name in _SWITCHES and value in (0, 1):
-            value = bool(value)
-        elif name == "ntp" and isinstance(value, str):
+        if value is None:
+            continue
+        if name in _NUMBERS:
+            value = int(value)
+            if name in _SWITCHES:
+                value = bool(value)
+        elif name == "ntp":
             value = value.split(",")
-        if value is not None:
-            found[name] = value
+        found[name] = value
     for name in ("wifi_ssid", "wifi_password"):
         found[name] = os.getenv("CIRCUITPY_" + name.upper()) or ""
     return found
