@@ -1,7 +1,7 @@
 # Whose drive it is: the board's, so that it can keep its identity there, or the PC's, so that files can be copied to
-# it. The PC gets it by the button of /board.json (BOOT, mostly): press reset, then at once the button, and hold it until
-# the drive appears. (Held during the reset itself, BOOT starts the chip's loader instead.) And always in safe mode:
-# press reset again in the second after a reset in which the status LED blinks yellow.
+# it. The PC gets it by the button of /board.json (BOOT, mostly): press reset, then at once the button, and hold it
+# until the drive appears. (Held during the reset itself, BOOT starts the chip's loader instead.) And always in safe
+# mode: press reset again in the second after a reset in which the status LED blinks yellow.
 import json
 
 import storage
