@@ -7,17 +7,19 @@ VENV := .venv
 PY := $(VENV)/bin/python
 # The newest that works is taken; PYTHON=/path/to/python overrides.
 PYTHONS := $(or $(PYTHON),python3.13 python3.12 python3.11 python3.10 python3)
+RUNTIME := micropython
 PACKAGES := $(VENV)/.packages
 MICROPYTHON := build/micropython/.ready
 SDK := build/sdk/.packages
+PEERS := build/peers/.packages
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 
 setup: $(PACKAGES) $(MICROPYTHON)  ## install what demo and test need (they do it by themselves)
 
-demo: setup  ## from a blank board to telemetry, on the simulator and a virtual board
-	@$(VENV)/bin/esp-dps demo
+demo: setup  ## from a blank board to telemetry, on the simulator and a virtual board; RUNTIME=circuitpython
+	@$(VENV)/bin/esp-dps demo --runtime $(RUNTIME)
 
 sdk: $(SDK)  ## install Microsoft's SDKs, which test holds the simulator against
 
@@ -27,7 +29,10 @@ test: setup $(SDK)  ## every test, on CPython and on real MicroPython, 64 and 32
 sweep: setup  ## every power cut and every fault (minutes)
 	@ESP_DPS_SWEEP=1 $(PY) -m pytest -n 2 -m sweep host_tests/system
 
-bench: $(PACKAGES)  ## measure, into bench/results.json (minutes)
+# Who else does the same is measured beside us; one that cannot be installed is a row that says so.
+bench: setup  ## measure, beside others, into bench/results.json and bench/chart.svg (minutes)
+	@$(MAKE) --no-print-directory $(SDK) || true
+	@$(MAKE) --no-print-directory $(PEERS) || true
 	@$(VENV)/bin/esp-dps bench
 
 lint: $(PACKAGES)  ## check style and types
@@ -40,7 +45,7 @@ clean:  ## remove what make made; devices/ stays
 
 # A half-made environment has no stamp and is made anew. setuptools comes first, at its pinned version, and builds this
 # package without an isolated environment, which would fetch another setuptools past the constraints.
-$(PACKAGES): pyproject.toml tools/constraints.txt Makefile
+$(PACKAGES): pyproject.toml tools/constraints.txt tools/constraints-circuitpython.txt Makefile
 	@chosen=; old=; bare=; \
 	for python in $(PYTHONS); do \
 		"$$python" -c '' 2>/dev/null || continue; \
@@ -62,6 +67,7 @@ $(PACKAGES): pyproject.toml tools/constraints.txt Makefile
 	"$$chosen" -m venv --clear $(VENV)
 	@$(PY) -m pip install -q --disable-pip-version-check -c tools/constraints.txt setuptools
 	@$(PY) -m pip install -q --disable-pip-version-check -c tools/constraints.txt --no-build-isolation -e '.[test]'
+	@$(PY) -m pip install -q --disable-pip-version-check --no-deps -r tools/constraints-circuitpython.txt
 	@touch $@
 
 $(MICROPYTHON): tools/espdps/micropython.py | $(PACKAGES)
@@ -79,4 +85,10 @@ $(SDK): tools/constraints-sdk.txt | $(PACKAGES)
 		echo "need what tools/constraints-sdk.txt names, from PyPI, and Python 3.10 to 3.13: make PYTHON=/path/to/python3" >&2; \
 		exit 1; \
 	}
+	@touch $@
+
+$(PEERS): tools/constraints-peers.txt | $(PACKAGES)
+	@echo "installing Adafruit's client into $(@D)"
+	@$(PY) -m venv --clear $(@D)
+	@$(@D)/bin/python -m pip install -q --disable-pip-version-check --no-deps -r tools/constraints-peers.txt
 	@touch $@

@@ -3,10 +3,14 @@ import gc
 import json
 import random
 import sys
-import time
 
-from aziot import __version__, stream
-from aziot.errors import AzureError
+# Tidy early: a heap that fills up first falls into pieces, and a certificate chain wants a large one.
+if hasattr(gc, "threshold"):  # CircuitPython has none
+    gc.threshold(2048)
+
+from aziot import __version__, stream  # noqa: E402
+from aziot.errors import AzureError  # noqa: E402
+from aziot.runtime import table, time  # noqa: E402
 
 _ticks = time.ticks_ms()  # at the last line of the log
 _uptime = 0  # ms; ticks alone wrap around after days
@@ -63,14 +67,14 @@ def start_network(timeout=30):
     wlan = network.WLAN(network.STA_IF)
     if wlan.isconnected():
         return
-    secrets = _json("/secrets.json")
     wlan.active(True)
     try:
+        secrets = table("/secrets.json")
         wlan.connect(secrets.get("wifi_ssid", ""), secrets.get("wifi_password", ""))
         while not wlan.isconnected() and timeout > 0:
             stream.pause(0.1)
             timeout -= 0.1
-    except OSError as e:
+    except (OSError, ValueError) as e:
         raise AzureError("network", "network", str(e))
     if not wlan.isconnected():
         raise AzureError("network", "network", "Wi-Fi status %s" % wlan.status())
@@ -79,7 +83,11 @@ def start_network(timeout=30):
 
 def failed(error):
     """Show where the application failed, and wait as after a lost connection. Its text may be too long for another."""
-    sys.print_exception(error)
+    try:
+        from sys import print_exception
+    except ImportError:  # CircuitPython has it where Python has it
+        from traceback import print_exception
+    print_exception(error)
     error = AzureError(type(error).__name__, "app")
     error.retriable = True
     log("error", str(error))

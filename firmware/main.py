@@ -1,13 +1,9 @@
 # From power-on to telemetry.
-import gc
+import hardware  # first of all, as it sees to a tidy heap
 
-# Tidy early: a heap that fills up first falls into pieces, and a certificate chain wants a large one.
-gc.threshold(2048)
-
-import app  # noqa: E402
-import hardware  # noqa: E402
-from aziot.device import Device  # noqa: E402
-from aziot.errors import AzureError  # noqa: E402
+import app
+from aziot.device import Device
+from aziot.errors import AzureError
 
 device = None
 

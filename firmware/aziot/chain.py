@@ -3,11 +3,10 @@ import json
 
 
 def loads(body, *path):
-    """json.loads() of a bytes-like, but the texts of the list at path are memoryviews of body, if it is in plain form.
+    """json.loads() of bytes, but the texts of the list at path are memoryviews of body, if it is in plain form.
 
     ValueError if body is not JSON.
     """
-    body = memoryview(body)
     texts, rest = _cut(body)
     try:
         chain = answer = json.loads(rest)
@@ -22,20 +21,18 @@ def loads(body, *path):
 
 
 def _cut(body):
-    # The texts of more than 300 characters, and the JSON with each of them empty.
+    # The texts of more than 300 characters between two quotes, and the JSON with each of them empty.
+    view = memoryview(body)
     texts = []
     rest = bytearray()
     start = end = 0
-    plain = True  # the text so far
-    for i, c in enumerate(body):
-        if c == 0x5C:  # a backslash: more than base64
-            plain = False
-        elif c == 0x22:  # a quote
-            if i - start > 300 and plain:
-                texts.append(body[start + 1 : i])
-                rest.extend(body[end : start + 1])
-                end = i
-            start = i
-            plain = True
-    rest.extend(body[end:])
+    while start >= 0:
+        quote = body.find(b'"', start + 1)
+        # a backslash: more than base64
+        if quote - start > 300 and body.find(b"\\", start, quote) < 0:
+            texts.append(view[start + 1 : quote])
+            rest.extend(view[end : start + 1])
+            end = quote
+        start = quote
+    rest.extend(view[end:])
     return texts, rest

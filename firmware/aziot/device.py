@@ -2,7 +2,7 @@
 # once the Hub has taken it.
 from os import urandom
 
-from . import clock, forget, store
+from . import clock, forget
 from .clock import due, left
 from .errors import AzureError
 from .identity import Identity
@@ -32,7 +32,7 @@ class Device:
         identity = Identity(root, log)
         # A module leaves its names behind when it goes. Each of a start once now, so that they lie at the bottom of the
         # heap and don't break into pieces what is above.
-        for name in ("hub", "dps", "chain", "x509") + (("sas", "keys") if identity.auth != "x509" else ()):
+        for name in ("dps", "chain", "x509") + (("sas", "keys") if identity.auth != "x509" else ()):
             __import__("aziot." + name)
             forget(name)
         csr = ", CSR" if identity.csr() else ""
@@ -73,7 +73,7 @@ class Device:
         forget("faults", "renew", "chain")  # of the session before
         identity = self.identity
         log = identity.log
-        records = store.load(identity.root)
+        records = _store().load(identity.root)
         # After any failure, and before a certificate is given up for its dates, the clock is set anew.
         if not (trusted and clock.is_set() and all(map(_valid, records))):
             try:
@@ -85,7 +85,7 @@ class Device:
         if renew:
             try:
                 self._provision(payload, True)
-                records = store.load(identity.root)
+                records = _store().load(identity.root)
             except AzureError as e:
                 log("error", str(e))
         for record in filter(_valid, records):
@@ -97,13 +97,13 @@ class Device:
                     log("error", str(e))
                     try:
                         if not record.active:
-                            store.refuse(record)
+                            _store().refuse(record)
                     except AzureError as full:  # no room to say so is no reason not to try the old one
                         log("error", str(full))
                 elif not self._lost():
                     raise
             forget("faults")
-        forget("hub")
+        forget("hub", "store")
         if records:  # the whole fleet may be on its way
             seconds = urandom(1)[0] * identity.spread // 255
             log("wait", "%d s, then DPS" % seconds)
@@ -149,7 +149,7 @@ class Device:
             if renew:
                 raise e
             identity.log("error", str(e))  # the Hub may still take the onboarding credential
-        return store.save(identity.root, hub, device_id)
+        return _store().save(identity.root, hub, device_id)
 
     def keep(self, hub, device_id, chain, csr):
         """An issued chain (list of base64 DER) -> its Record on flash, pending; AzureError if it is not ours."""
@@ -157,7 +157,13 @@ class Device:
         subject, issuer, start, end, chain = _pick(chain, csr, identity.registration_id)
         forget("x509")
         identity.log("certificate", "%s by %s until %s" % (subject, issuer, clock.iso(end)))
-        return store.save(identity.root, hub, device_id, start, end, chain)
+        return _store().save(identity.root, hub, device_id, start, end, chain)
+
+
+def _store():
+    from . import store
+
+    return store
 
 
 def _valid(record):

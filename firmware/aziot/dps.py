@@ -161,7 +161,7 @@ def register(identity, payload=None, timeout=120):
             seconds = wait_time(rid - 1, retry_after)
             log("dps.assigning", "%s, asking again in %.3g s" % (outcome, seconds))
             if left(end) < seconds * 1000:
-                raise AzureError("timeout", "dps.register", "%s for %d s" % (outcome, timeout))
+                raise AzureError("timeout", "dps.register", str(outcome))
             pause(seconds)
     except MemoryError:
         raise AzureError("memory", "dps.register")

@@ -59,11 +59,12 @@ def refusal(step, status, answer, retry_after=0):
     if status < 300:  # of DPS
         name = answer.get("status")
         state = answer.get("registrationState")
-        text = "registration %s" % name
         answer = state if isinstance(state, dict) else {}
-        status = "protocol"
         if name in ("failed", "disabled"):  # these come with 200
             status = name
+        else:
+            status = "protocol"
+            text = str(name)
         profile = answer.get("connectionProfile")
         if name == "assigned" and profile not in (None, "classic"):
             status = "profile"

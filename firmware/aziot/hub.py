@@ -3,7 +3,7 @@ import json
 
 from micropython import const
 
-from . import clock, store
+from . import clock
 from .clock import due, left
 from .errors import AzureError
 from .mqtt import Mqtt
@@ -44,7 +44,9 @@ class Session:
         self._heard = None
         try:
             if not record.active:
-                store.activate(record)
+                from .store import activate
+
+                activate(record)
         except AzureError as e:  # the flash is full: it stays pending, and is tried first the next time, too
             identity.log("error", str(e))
         text = "%s on %s" % (name, hub)

@@ -1,8 +1,8 @@
 # Who this board is before Azure knows it: configuration and onboarding credential, made on the PC, only read here.
 from . import forget
 from .errors import AzureError
-from .runtime import table
-from .stream import Stream, read
+from .runtime import read, table
+from .stream import Stream
 
 
 class Identity:
@@ -67,7 +67,7 @@ class Identity:
         except OSError:
             return None
         if csr[:1] != b"0" or len(csr) > 2047:  # the tag of a SEQUENCE; of RSA-4096: 1,600
-            raise AzureError("csr", "identity", "not DER")
+            raise AzureError("csr", "identity")
         return csr
 
     def password(self, *hub):
@@ -96,4 +96,4 @@ class Identity:
 
 
 def _malformed(what):
-    return AzureError("config", "identity", what + " missing or malformed")
+    return AzureError("config", "identity", what)

@@ -32,7 +32,7 @@ def decode_key(key_b64):
             return key
     except (ValueError, TypeError, AttributeError):
         pass
-    raise AzureError("key", "identity", "not base64")
+    raise AzureError("key", "identity")
 
 
 def sign(key_b64, text):

@@ -1,10 +1,28 @@
-# What runtimes have under other names. Everything else in this library that differs is in stream, mqtt and faults.
+# What not every runtime has under the same name. CircuitPython has another of these, and modules of its own with the
+# names and the interfaces of MicroPython's tls, umqtt.simple and ntptime.
+# ruff: noqa: F401
+import gc
 import json
-import time  # noqa: F401 for clock
-from hashlib import sha256  # noqa: F401 for store and keys
+import os
+import time
+from hashlib import sha256
+from io import IOBase
+from select import poll
 
 
 def table(path):
     """What a settings file says, a dict if it is well-formed. OSError or ValueError."""
     with open(path) as f:
         return json.load(f)
+
+
+def read(path, size=0):
+    # In one piece of the right size: read() without one grows, and the heap may have no room for two.
+    gc.collect()
+    with open(path, "rb") as f:
+        return f.read(size or os.stat(path)[6])
+
+
+def hand(load, path, size, *others):
+    """Files for TLS, which takes what is in them: of the first one as many bytes as size says, 0 for all."""
+    load(read(path, size), *map(read, others))

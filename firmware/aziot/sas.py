@@ -35,13 +35,13 @@ def password(identity, *hub):
     the Hub's too. AzureError "config", "key", or "clock": nobody signs by a clock that is not set.
     """
     if not clock.is_set():
-        raise AzureError("clock", "clock", "not set")
+        raise AzureError("clock", "clock")
     name = identity.registration_id
     secrets = identity.json("secrets.json")
     key = secrets.get("device_key")
     if not key:
         if not secrets.get("group_key"):
-            raise AzureError("config", "identity", "device_key missing")
+            raise AzureError("config", "identity", "device_key")
         from .keys import derive_device_key
 
         identity.log("warning", "group key: development only")

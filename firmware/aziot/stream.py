@@ -2,19 +2,18 @@
 # included; one write a flight; never a short read. It always verifies, and nothing can turn that off.
 import errno
 import gc
-import io
-import os
-import select
-import time
 
 import tls
 from micropython import const
 
 from .clock import due, left
 from .errors import AzureError
+from .runtime import IOBase, hand, poll, time
 
 _SLICE = const(200)  # ms between two calls of idle()
 _GATHER = const(4096)  # bytes kept back for one write; the TLS send buffer of an ESP32 holds as many
+_IN = const(1)  # select.POLLIN and POLLOUT, the same on every system
+_OUT = const(4)
 _LARGEST = const(16384)  # bytes; an answer with a certificate chain has about 5,000
 
 
@@ -30,23 +29,23 @@ def pause(seconds):
         time.sleep_ms(max(0, min(left(end), _SLICE)))
 
 
-class _Link(io.IOBase):
+class _Link(IOBase):
     # The bare socket, as mbedTLS sees it. Errors go back as negative numbers: an exception through mbedTLS
     # would leave its memory behind.
     def __init__(self, sock):
         sock.setblocking(False)
         self.sock = sock
-        self.poll = select.poll()
+        self.poll = poll()
 
     def until(self, ms, late=errno.ETIMEDOUT):
         self.end = due(ms)
         self.late = late
 
     def readinto(self, buf):
-        return self._wait(self.sock.readinto, buf, select.POLLIN)
+        return self._wait(self.sock.readinto, buf, _IN)
 
     def write(self, buf):
-        return self._wait(self.sock.write, buf, select.POLLOUT)
+        return self._wait(self.sock.write, buf, _OUT)
 
     def _wait(self, transfer, buf, event):
         try:
@@ -158,13 +157,6 @@ def _without_password(connect):
 
 def _use(load, path, size=0, *others):
     try:
-        load(read(path, size), *map(read, others))
+        hand(load, path, size, *others)
     except (OSError, ValueError) as e:
         raise AzureError("config", "identity", "%s: %s" % (" ".join((path,) + others), e))
-
-
-def read(path, size=0):
-    # In one piece of the right size: read() without one grows, and the heap may have no room for two.
-    gc.collect()
-    with open(path, "rb") as f:
-        return f.read(size or os.stat(path)[6])

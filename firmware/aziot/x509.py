@@ -17,17 +17,15 @@ def pick(chain, csr, name):
     try:
         key = _parts(_inner(csr)[2])[1]
         for text in chain:
-            _, _, issuer, life, subject, spki = _inner(a2b_base64(text))
-            issuer, subject = bytes(issuer), bytes(subject)
-            if _parts(spki)[1] == key:
+            issuer, life, subject, its_key = _read(text)
+            if its_key == key:
                 leaf = issuer, life, subject
                 kept = [text]
             elif subject != issuer:  # a root is never sent, so it need not be kept
                 above[subject] = issuer, text
         if not leaf:
             raise AzureError("cert-key", "certificate")
-        issuer, life, subject = leaf
-        start, end = [_time(text) for text in _parts(life)]
+        issuer, (start, end), subject = leaf
         while issuer in above:
             issuer, text = above.pop(issuer)
             kept.append(text)
@@ -36,11 +34,17 @@ def pick(chain, csr, name):
         raise AzureError("cert-form", "certificate")
     # Registration ids are case-insensitive.
     if subject.lower() != name.lower():
-        raise AzureError("cert-name", "certificate", "issued to " + subject)
+        raise AzureError("cert-name", "certificate", subject)
     # The board's clock may lag five minutes behind the issuer's.
     if not start - 300 <= clock.now() < end:
         raise AzureError("cert-date", "certificate", "%s to %s" % (clock.iso(start), clock.iso(end)))
     return subject, issuer, start, end, kept
+
+
+def _read(text):
+    # A certificate, of which no more than this stays in the heap while the next one is read.
+    _, _, issuer, life, subject, spki = _inner(a2b_base64(text))
+    return bytes(issuer), [_time(text) for text in _parts(life)], bytes(subject), bytes(_parts(spki)[1])
 
 
 def _inner(der):

@@ -4,7 +4,6 @@
 import gc
 import json
 import sys
-import time
 
 if hasattr(gc, "threshold"):  # as main.py
     gc.threshold(2048)
@@ -12,6 +11,7 @@ if hasattr(gc, "threshold"):  # as main.py
 from aziot import forget
 from aziot.device import Device
 from aziot.errors import AzureError
+from aziot.runtime import time
 
 started = time.ticks_ms()
 number = 0

@@ -4,13 +4,13 @@
 import gc
 import os
 import sys
-import time
 
 if hasattr(gc, "threshold"):  # as main.py
     gc.threshold(2048)
 
 from aziot.device import Device
 from aziot.errors import AzureError
+from aziot.runtime import time
 
 root = sys.argv[1]
 started = time.ticks_ms()

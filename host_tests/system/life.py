@@ -3,7 +3,6 @@
 # life.py FOLDER RENEWALS [pause=MILLISECONDS]
 import gc
 import sys
-import time
 
 if hasattr(gc, "threshold"):  # as main.py
     gc.threshold(2048)
@@ -11,6 +10,7 @@ if hasattr(gc, "threshold"):  # as main.py
 from aziot import forget
 from aziot.device import Device
 from aziot.errors import AzureError
+from aziot.runtime import time
 
 options = dict(word.split("=") for word in sys.argv[3:])
 renewals = int(sys.argv[2])

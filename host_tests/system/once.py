@@ -2,13 +2,13 @@
 # once.py FOLDER [clock=YYYY-MM-DD] [wait=MILLISECONDS] [count=N] [payload=TEXT]
 import gc
 import sys
-import time
 
 if hasattr(gc, "threshold"):  # as main.py
     gc.threshold(2048)
 
 from aziot.device import Device
 from aziot.errors import AzureError
+from aziot.runtime import time
 
 options = dict(word.split("=") for word in sys.argv[2:])
 if "clock" in options:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -16,7 +17,8 @@ import secrecy
 HERE = Path(__file__).resolve().parent
 FIRMWARE = HERE.parent.parent / "firmware"
 SHIMS = HERE.parent / "shims"
-RUNTIMES = ("cpython", "micropython-64", "micropython-32")
+RUNTIMES = ("cpython", "circuitpython", "micropython-64", "micropython-32")
+DRIVE = "CIRCUITPY"  # below a device's folder: what is on its drive
 _LINE = re.compile(r"\[ *(\d+\.\d+)\] (\S+) +(.*)")
 _ERROR = re.compile(r"(\S+) (\S+)(?: tracking (\S+))?(?: (.*))?")
 
@@ -45,19 +47,39 @@ class Outcome:
         return [name for name, _ in self.steps]
 
 
-def interpreter_of(runtime: str, heap: str = "", library: Path = FIRMWARE) -> tuple[list[str], dict[str, str]]:
-    """Command and environment of one of RUNTIMES, which finds aziot in `library` and what a PC lacks in the shims."""
+def command_of(
+    runtime: str, script: str, folder: Path, heap: str = "", library: Path = FIRMWARE
+) -> tuple[list[str], dict[str, str]]:
+    """How one of RUNTIMES runs a script of this folder with a device's files: command, to which its other words can be
+    added, and environment. aziot is found in `library` and what a PC lacks in the shims."""
     env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    files = f"{folder}/"
     if runtime == "cpython":
         env["PYTHONPATH"] = os.pathsep.join((str(FIRMWARE), str(SHIMS / "cpython")))
-        return [sys.executable], env
+        return [sys.executable, str(HERE / script), files], env
+    if runtime == "circuitpython":
+        fill_drive(folder)
+        env["BOARD_CLOCK"] = "kept"
+        shutil.copy(HERE / script, folder / DRIVE)
+        run_py = str(SHIMS / "circuitpython" / "run.py")
+        return [sys.executable, run_py, str(folder / DRIVE), str(folder / DRIVE / script), "/"], env
     from espdps.micropython import interpreter
 
     command = [str(interpreter(int(runtime.rpartition("-")[2])))]
     if heap:
         command += ["-X", "heapsize=" + heap]
     env["MICROPYPATH"] = ":".join((str(library), str(SHIMS / "micropython"), ".frozen"))
-    return command, env
+    return [*command, str(HERE / script), files], env
+
+
+def fill_drive(folder: Path) -> None:
+    """Put onto the drive what the device's folder says now; the issued identity stays there."""
+    from espdps import devices, drive
+
+    for name, content in drive.contents(devices.load(folder), FIRMWARE).items():
+        path = folder / DRIVE / name[1:]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
 
 
 def run(
@@ -74,9 +96,9 @@ def run(
 
     `library` is where aziot is taken from: the sources, or .mpy as on a board.
     """
-    command, env = interpreter_of(runtime, heap, library)
+    command, env = command_of(runtime, script, folder, heap, library)
     done = subprocess.run(
-        [*command, str(HERE / script), f"{folder}/", *words],
+        [*command, *words],
         env={**env, **(environment or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

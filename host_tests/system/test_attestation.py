@@ -1,4 +1,5 @@
-"""Every way in: six combinations of attestation and CSR, with each type of key, on 32-bit MicroPython from .mpy."""
+"""Every way in: six combinations of attestation and CSR, with each type of key, on 32-bit MicroPython from .mpy and on
+CircuitPython."""
 
 from __future__ import annotations
 
@@ -45,17 +46,20 @@ def prepare(attestation: str, kind: str, csr: bool, folder: Path, sim: Simulator
     return make_unit(folder, sim, kind=kind if csr else None, onboarding=onboarding)
 
 
+@pytest.mark.parametrize("runtime", ["micropython-32", "circuitpython"])
 @pytest.mark.parametrize("kind", list(keys.KINDS))
 @pytest.mark.parametrize("csr", [True, False], ids=["csr", "no-csr"])
 @pytest.mark.parametrize("attestation", ["group-key", "individual-key", "x509"])
-def test_in(attestation: str, csr: bool, kind: str, tmp_path: Path, sim: Simulator, mpy: Path) -> None:
+def test_in(
+    attestation: str, csr: bool, kind: str, runtime: str, tmp_path: Path, sim: Simulator, mpy: Path
+) -> None:
     unit = prepare(attestation, kind, csr, tmp_path, sim)
-    outcome = run("micropython-32", unit, heap=HEAP, library=mpy)
+    outcome = run(runtime, unit, heap=HEAP, library=mpy)
     assert outcome.status == 0 and outcome.names[-1] == "hub.sent", outcome.text
     assert ("certificate" in outcome.names) == csr
     assert sim.wait_event("hub.connect")["auth"] == ("x509" if csr or attestation == "x509" else "sas")
     # The next start finds what it needs on flash.
-    again = run("micropython-32", unit, heap=HEAP, library=mpy)
+    again = run(runtime, unit, heap=HEAP, library=mpy)
     assert again.status == 0 and "dps.connect" not in again.names
 
 

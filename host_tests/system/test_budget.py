@@ -12,57 +12,39 @@ from pki import Authority, private_pem
 from running import run
 from units import make_unit
 
-from espdps import boards, flash, keys, mpy
-from espdps.paths import FIRMWARE
+from espdps import keys, mpy
+from espdps.bench import flash, heap, wire
+from espdps.bench.contestants import Field
+from espdps.bench.tap import Tap
+from espdps.bench.unit import Bench
 from espdps.simulator import Options, serving
 
-ALL = 18 * 1024  # bytes of .mpy, names not counted: all of aziot
-MAIN_PATH = 12 * 1024  # what a blank board needs till its first telemetry with an issued certificate, coming by X.509
-MODULES = [
-    "__init__",
-    "chain",
-    "clock",
-    "device",
-    "dps",
-    "errors",
-    "hub",
-    "identity",
-    "mqtt",
-    "runtime",
-    "store",
-    "stream",
-    "x509",
-]
+HEAP = 42 << 10  # bytes in which it works today; heap.BUDGET is what it has to come down to
 
 
 @pytest.fixture(scope="module")
 def library() -> dict[str, bytes]:
     """Module -> its .mpy."""
-    compiled = flash.compile_library(FIRMWARE, boards.load("ESP32_GENERIC").mpy)
-    return {Path(name).stem: content for name, content in compiled.items()}
-
-
-def charged(library: dict[str, bytes], name: str) -> int:
-    return len(library[name]) - mpy.names_size(library[name], (FIRMWARE / "aziot" / f"{name}.py").read_text())
+    return flash.library()
 
 
 def test_flash(library: dict[str, bytes], record_property: Callable[[str, object], None]) -> None:
-    total = sum(charged(library, name) for name in library)
-    main = sum(charged(library, name) for name in MODULES)
-    raw, raw_main = sum(map(len, library.values())), sum(len(library[name]) for name in MODULES)
+    sizes = flash.sizes(library)
+    everything, main = flash.total(sizes), flash.total(sizes, flash.MODULES)
     record_property(
         "figure",
-        f"aziot as .mpy: {raw:,} bytes, without names {total:,} of {ALL:,}; the way by X.509: {raw_main:,}, without "
-        f"names {main:,} of {MAIN_PATH:,}: " + ", ".join(f"{name} {len(library[name])}" for name in sorted(library)),
+        f"aziot as .mpy: {everything.raw:,} bytes, without names {everything.charged:,} of {flash.ALL:,}; the way by "
+        f"X.509: {main.raw:,}, without names {main.charged:,} of {flash.MAIN_PATH:,}: "
+        + ", ".join(f"{name} {size.raw}" for name, size in sorted(sizes.items())),
     )
-    assert total <= ALL
-    assert main <= MAIN_PATH
+    assert everything.charged <= flash.ALL
+    assert main.charged <= flash.MAIN_PATH
 
 
 def test_the_main_path_loads_no_more(library: dict[str, bytes], tmp_path: Path) -> None:
     folder = tmp_path / "lib" / "aziot"
     folder.mkdir(parents=True)
-    for name in MODULES:
+    for name in flash.MODULES:
         (folder / f"{name}.mpy").write_bytes(library[name])
     root, private = Authority("Contoso Root"), keys.new_key()
     with serving(tmp_path / "sim", Options()) as sim:
@@ -70,6 +52,15 @@ def test_the_main_path_loads_no_more(library: dict[str, bytes], tmp_path: Path) 
         unit = make_unit(tmp_path, sim, onboarding=(root.issue("contoso-0001", private), private_pem(private)))
         outcome = run("micropython-32", unit, library=folder.parent)
     assert outcome.status == 0 and outcome.names[-1] == "hub.sent" and "certificate" in outcome.names, outcome.text
+
+
+@pytest.mark.parametrize("kind", heap.KINDS)
+def test_heap(tmp_path: Path, kind: str) -> None:
+    """The bench finds the smallest; here it has to work in one, and a board too small must be told from it."""
+    with serving(tmp_path / "sim", Options(assigning=0)) as sim:
+        trial = heap.Trial(Bench(tmp_path), heap.made(tmp_path, sim.info, kind))
+        assert trial.works(HEAP)
+        assert not trial.works(24 << 10)
 
 
 def test_names_are_told_from_texts(tmp_path: Path) -> None:
@@ -91,14 +82,10 @@ def test_names_are_told_from_texts(tmp_path: Path) -> None:
 
 def test_flights(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     """A flight is what the board sends between two answers: each costs a round trip."""
-    with serving(tmp_path / "sim", Options(retry_after=2)) as sim:
-        assert run("micropython-32", make_unit(tmp_path, sim)).status == 0
-        dps = sim.wait_event("closed", connection=1)
-        hub = sim.wait_event("closed", connection=2)
-    record_property(
-        "figure",
-        f"registration with one assigning answer: {dps['flights_in']} flights, {dps['bytes_in']:,} bytes out, "
-        f"{dps['bytes_out']:,} in; hub and one message: {hub['flights_in'] - 1} flights, and the goodbye",
-    )
-    assert dps["flights_in"] <= 4 and dps["records_in"] <= 4
-    assert hub["flights_in"] - 1 <= 2  # nobody waits for an answer to DISCONNECT
+    with serving(tmp_path / "sim", Options(retry_after=2)) as sim, Tap(sim.info["mqtt_port"]) as tap:
+        found = wire.ours(Field(tmp_path, sim.info, tap, Bench(tmp_path)), tap)
+    record_property("figure", f"wire: {found}")
+    assert found.registration.flights <= wire.FLIGHTS and found.registration.records_out <= wire.FLIGHTS
+    assert found.hub and found.hub.flights <= 1
+    assert found.message and found.message.flights <= wire.FLIGHTS_A_MESSAGE and found.message.records_out <= 1
+    assert found.connections == 1

@@ -1,4 +1,5 @@
-"""The main job with real parts: mpremote flashes real MicroPython, 32-bit, over TLS to the simulator."""
+"""The main job with real parts, over TLS to the simulator: mpremote flashes real MicroPython, 32-bit; and a CIRCUITPY
+drive is flashed and run with adafruit_minimqtt, by CPython with stand-ins for CircuitPython's modules."""
 
 from __future__ import annotations
 
@@ -11,12 +12,12 @@ import pytest
 import secrecy
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+@pytest.fixture(scope="module", params=["micropython", "circuitpython"])
+def demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """One run of the command, its folder kept: the folder and what it printed."""
     folder = tmp_path_factory.mktemp("demo")
     done = subprocess.run(
-        [sys.executable, "-m", "espdps.cli", "demo", "--dir", str(folder)],
+        [sys.executable, "-m", "espdps.cli", "demo", "--dir", str(folder), "--runtime", request.param],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import secrecy
 from faults import ACTIONS, BOARD, HARMLESS, SERVER, Fault, Proxy
-from running import HERE, interpreter_of
+from running import command_of
 from units import edit, make_unit, stored
 
 from espdps import boards, explain, flash
@@ -40,7 +40,7 @@ ENDS = ("cut", "reset", "stall", "half")  # actions after which nothing comes an
 LEAK = 6144  # bytes of heap that may be gone after an attempt that went well: modules stay loaded, all else is a leak
 PLACES = 24 if WHOLE else 2  # in each direction, for cuts and for corruptions
 SEEDS = range(100 if WHOLE else 10)
-SWEPT = ("micropython-32", "cpython") if WHOLE else ("micropython-32",)
+SWEPT = ("micropython-32", "circuitpython", "cpython") if WHOLE else ("micropython-32", "circuitpython")
 # A hub that breaks off the handshake may refuse the certificate, so the board asks DPS.
 SENT_TO_DPS = ("tls-alert",)
 
@@ -93,7 +93,7 @@ class Board:
         self.sim, self.unit, self.proxy = sim, unit, proxy
         self.restarts = -1
         self.free: list[int] = []  # heap after each attempt of this process
-        self._command, self._environment = interpreter_of(runtime, HEAP, library)
+        self._command, self._environment = command_of(runtime, "fault_driver.py", unit, HEAP, library)
         self._number = 0
         self._start()
 
@@ -101,7 +101,7 @@ class Board:
         self.restarts += 1
         self.free = []
         self._process = subprocess.Popen(
-            [*self._command, str(HERE / "fault_driver.py"), f"{self.unit}/"],
+            self._command,
             env=self._environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -72,8 +72,9 @@ def test_at_the_hub(runtime: str, sim: Simulator, tmp_path: Path) -> None:
     assert twin["validUntil"] > twin["validFrom"] and f"until {twin['validUntil']}" in outcome.text
 
 
-def test_at_dps_with_an_older_hub(sim: Simulator, tmp_path: Path) -> None:
-    outcome = live(sim, tmp_path, 1, hub_api="2021-04-12")
+@pytest.mark.parametrize("runtime", ["micropython-32", "circuitpython"])
+def test_at_dps_with_an_older_hub(runtime: str, sim: Simulator, tmp_path: Path) -> None:
+    outcome = live(sim, tmp_path, 1, runtime=runtime, hub_api="2021-04-12")
     assert outcome.status == 0 and outcome.names.count("dps.connect") == 2, outcome.text
     assert "error" not in outcome.names and not [e for e in sim.events if e["event"] == "hub.renewal"]
     check_counts(sim)

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pytest
 from running import Outcome, run
 from simulator_client import hub_device, provision
 from test_budget import library  # noqa: F401
@@ -18,7 +19,6 @@ from espdps.simulator import Cut, Options, Simulator, Trouble, serving
 from espdps.simulator.errors import ServiceError
 
 ID = "contoso-0001"
-SECONDS = 120
 QUIET = 8  # at the end, in which what was said last can arrive
 
 
@@ -69,21 +69,24 @@ def merge(document: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def disconnect(sim: Simulator, folder: Path, over: threading.Event) -> None:
+def disconnect(sim: Simulator, folder: Path, seconds: int, over: threading.Event) -> None:
     """Twice in that time: by another connection of the same device, and in the middle of a message."""
-    if not over.wait(SECONDS / 4):
+    if not over.wait(seconds / 4):
         _, chain = provision(sim.info, ID, folder)
         after = len(sim.events)
         with hub_device(sim.info, ID, chain):
             sim.wait_event("hub.disconnect", after=after)
-    if not over.wait(SECONDS / 4):
+    if not over.wait(seconds / 4):
         after = len(sim.events)
         sim.set_trouble(ID, Trouble({"hub.telemetry": Cut()}))
         sim.wait_event("hub.disconnect", after=after)
         sim.set_trouble(ID, Trouble())
 
 
+@pytest.mark.parametrize(("runtime", "seconds"), [("micropython-32", 120), ("circuitpython", 40)])
 def test_two_busy_minutes(
+    runtime: str,
+    seconds: int,
     library: dict[str, bytes],  # noqa: F811
     tmp_path: Path,
     record_property: Callable[[str, object], None],
@@ -97,27 +100,34 @@ def test_two_busy_minutes(
         service = Service(sim)
         unit = make_unit(tmp_path, sim)
         board = pool.submit(
-            run, "micropython-32", unit, str(SECONDS), script="busy.py", heap="56k", library=modules.parent, timeout=600
+            run, runtime, unit, str(seconds), script="busy.py", heap="56k", library=modules.parent, timeout=600
         )
         try:
             sim.wait_event("hub.telemetry", timeout=60)
-            helpers = [pool.submit(service.speak, over), pool.submit(disconnect, sim, tmp_path, over)]
-            over.wait(SECONDS - QUIET)
+            helpers = [pool.submit(service.speak, over), pool.submit(disconnect, sim, tmp_path, seconds, over)]
+            over.wait(seconds - QUIET)
         finally:
             over.set()
         outcome = board.result()
         for helper in helpers:
             helper.result()
-        check(sim, service, outcome, record_property)
+        check(sim, service, outcome, runtime, seconds, record_property)
 
 
-def check(sim: Simulator, service: Service, outcome: Outcome, record_property: Callable[[str, object], None]) -> None:
+def check(
+    sim: Simulator,
+    service: Service,
+    outcome: Outcome,
+    runtime: str,
+    seconds: int,
+    record_property: Callable[[str, object], None],
+) -> None:
     assert outcome.status == 0, outcome.text
     assert outcome.names.count("hub.ready") == 3 and outcome.names.count("dps.connect") == 1, outcome.text
     # Telemetry: every number, in order, a second time at most what was on its way when the connection ended.
     numbers = [json.loads(event["body"])["count"] for event in sim.events if event["event"] == "hub.telemetry"]
     assert numbers == sorted(numbers) and sorted(set(numbers)) == list(range(1, max(numbers) + 1))
-    assert len(numbers) - len(set(numbers)) <= 2 and max(numbers) > SECONDS * 3
+    assert len(numbers) - len(set(numbers)) <= 2 and max(numbers) > seconds * 3
     # Cloud to device: each at least once, and settled.
     heard = [text for step, text in outcome.steps if step == "message"]
     for message in service.messages:
@@ -144,7 +154,7 @@ def check(sim: Simulator, service: Service, outcome: Outcome, record_property: C
     free = [int(text) for step, text in outcome.steps if step == "free"]
     record_property(
         "figure",
-        f"two busy minutes on 32-bit at 56k: {len(set(numbers))} telemetry messages, {len(service.messages)} to the device, "
+        f"{seconds} busy seconds on {runtime}, MicroPython at 56k: {len(set(numbers))} telemetry messages, {len(service.messages)} to the device, "
         f"{len(service.versions)} desired changes, {service.answered} of {service.calls} method calls answered, 2 connections "
         f"lost, nothing else; heap free {free[1]:,} bytes at first, {free[-1]:,} at last",
     )

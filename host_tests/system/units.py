@@ -19,7 +19,7 @@ def edit(path: Path, **changes: Any) -> None:
 
 def stored(unit: Path) -> dict[str, bytes]:
     """The issued identity on the board's flash, as bytes."""
-    return {path.name: path.read_bytes() for path in unit.glob("identity.*")}
+    return {path.name: path.read_bytes() for path in unit.rglob("identity.[ab]")}
 
 
 def make_unit(

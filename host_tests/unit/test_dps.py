@@ -89,7 +89,7 @@ def test_assigned_to_nowhere():
         None, [], "x", {}, {"deviceId": "x"}, {"assignedHub": "x"}, {"assignedHub": "", "deviceId": "x"},
         {"assignedHub": None, "deviceId": "x"}, {"assignedHub": 1, "deviceId": 2}, {"assignedHub": [1], "deviceId": [2]},
     ):  # fmt: skip
-        assert raises("protocol", assigned, state).text == "registration assigned"
+        assert raises("protocol", assigned, state).text == "assigned"
 
 
 def test_assigning_gives_the_operation():

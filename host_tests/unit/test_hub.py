@@ -1,7 +1,7 @@
 import json
 
 import vectors
-from aziot import hub
+from aziot import hub, store
 from aziot.device import Device
 from aziot.identity import Identity
 from check import Folder, raises, write
@@ -113,7 +113,7 @@ def test_an_issued_certificate_speaks_for_the_board_and_its_dates_are_reported()
 
 def test_a_record_counts_once_the_hub_has_taken_it():
     accepted = []
-    real, hub.store.activate = hub.store.activate, accepted.append
+    real, store.activate = store.activate, accepted.append
     try:
         _, opened = with_certificate(1800000000, active=False)
         assert accepted == [opened.record]
@@ -121,7 +121,7 @@ def test_a_record_counts_once_the_hub_has_taken_it():
         with Folder() as root, Peer(b"\x20\x02\x00\x05") as peer:
             raises("connack-5", session, root, peer)
     finally:
-        hub.store.activate = real
+        store.activate = real
     assert len(accepted) == 1
 
 
@@ -129,12 +129,12 @@ def test_no_room_to_write_that_down_is_not_the_end():
     def full(record):
         raise hub.AzureError("store", "certificate", "28")
 
-    real, hub.store.activate = hub.store.activate, full
+    real, store.activate = store.activate, full
     try:
         _, opened = with_certificate(1800000000, active=False)
         assert [line for line in opened.lines if line.startswith("hub.ready")]
     finally:
-        hub.store.activate = real
+        store.activate = real
 
 
 def test_a_renewal_that_was_begun_goes_on_at_once():

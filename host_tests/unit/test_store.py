@@ -1,8 +1,8 @@
 import os
-from hashlib import sha256
 
 import vectors
 from aziot import store
+from aziot.runtime import sha256
 from check import Folder, raises, read, write
 
 CHAIN = [vectors.P384_LEAF, vectors.INTERMEDIATE]

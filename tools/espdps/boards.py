@@ -21,45 +21,68 @@ else:
 SHORTEST_WATCHDOG = 60  # seconds; it keeps counting while `flash` has the program stopped
 
 
+MICROPYTHON, CIRCUITPYTHON = "micropython", "circuitpython"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """One type of board. boards/README.md says what each field means."""
+    """One type of board. boards/README.md says what each field means; the last four are MicroPython's alone."""
 
     name: str
     chip: str
     runtime: str
     min_version: tuple[int, int]
     network: str
-    led: int | None
+    led: int | str | None  # CircuitPython's pins have names
     led_on: int | None
     watchdog: int
-    heap: str
-    epoch: int
-    mpy: tuple[str, ...]
+    button: str | None = None
+    heap: str = ""
+    epoch: int = 1970
+    mpy: tuple[str, ...] = ()
+
+    @property
+    def circuitpython(self) -> bool:
+        """Whether its files go to a CIRCUITPY drive, not through a serial port."""
+        return self.runtime == CIRCUITPYTHON
 
     def board_json(self) -> dict[str, str | int | None]:
         """What the firmware needs to know of the board it runs on: the content of /board.json."""
-        return {
+        table: dict[str, str | int | None] = {
             "board": self.name,
             "network": self.network,
             "led": self.led,
             "led_on": self.led_on,
             "watchdog": self.watchdog,
         }
+        return table | ({"button": self.button} if self.circuitpython else {})
 
+
+_Key = tuple[type, bool, str, Any]
+_PIN = re.compile(r"[A-Za-z_]\w{0,31}").fullmatch
 
 # key -> (type, whether it must be there, what else must hold, in words, as a test)
-_SCHEMA: dict[str, tuple[type, bool, str, Any]] = {
+_COMMON: dict[str, _Key] = {
     "chip": (str, True, "a chip's name such as ESP32C3", re.compile(r"ESP32\w*|unix").fullmatch),
-    "runtime": (str, True, "micropython", {"micropython"}.__contains__),
+    "runtime": (str, True, "micropython or circuitpython", {MICROPYTHON, CIRCUITPYTHON}.__contains__),
     "min_version": (str, True, 'a version such as "1.23"', re.compile(r"\d+\.\d+").fullmatch),
     "network": (str, True, "wifi or none", {"wifi", "none"}.__contains__),
-    "led": (int, False, "a pin number from 0 to 48", range(49).__contains__),
     "led_on": (int, False, "0 or 1", range(2).__contains__),
     "watchdog": (int, True, "0 or 60 to 3600 seconds", lambda s: s == 0 or SHORTEST_WATCHDOG <= s <= 3600),
-    "heap": (str, True, 'a size such as "56k"', re.compile(r"[1-9]\d*k").fullmatch),
-    "epoch": (int, True, "1970 or 2000", {1970, 2000}.__contains__),
-    "mpy": (list, True, "a list of mpy-cross options", lambda words: all(isinstance(word, str) for word in words)),
+}
+_SCHEMAS: dict[str, dict[str, _Key]] = {
+    MICROPYTHON: _COMMON
+    | {
+        "led": (int, False, "a pin number from 0 to 48", range(49).__contains__),
+        "heap": (str, True, 'a size such as "56k"', re.compile(r"[1-9]\d*k").fullmatch),
+        "epoch": (int, True, "1970 or 2000", {1970, 2000}.__contains__),
+        "mpy": (list, True, "a list of mpy-cross options", lambda words: all(isinstance(word, str) for word in words)),
+    },
+    CIRCUITPYTHON: _COMMON
+    | {
+        "led": (str, False, 'the name of a pin such as "LED"', _PIN),
+        "button": (str, False, 'the name of a pin such as "BUTTON"', _PIN),
+    },
 }
 
 
@@ -82,12 +105,20 @@ def load(name: str, folder: Path = BOARDS) -> Profile:
         raise ToolError(f"{path.name}: not TOML: {error}") from None
     except OSError as error:
         raise ToolError(f"{path}: {error.strerror}") from None
+    runtime = table.get("runtime")
+    if runtime is not None and runtime not in list(_SCHEMAS):  # not the keys themselves: a list is no key of a dict
+        rule = _COMMON["runtime"][2]
+        raise ToolError(f"{path.name}:{_line(text, 'runtime')}: 'runtime' must be {rule}")
+    schema = _SCHEMAS[runtime or MICROPYTHON]
     for key in table:
-        if key not in _SCHEMA:
-            near = difflib.get_close_matches(key, _SCHEMA, 1)
-            hint = f"{near[0]} is meant?" if near else f"known are {', '.join(_SCHEMA)}"
-            raise ToolError(f"{path.name}:{_line(text, key)}: unknown key {key!r}", hint)
-    for key, (kind, needed, rule, holds) in _SCHEMA.items():
+        if key not in schema:
+            where = f"{path.name}:{_line(text, key)}"
+            if any(key in other for other in _SCHEMAS.values()):
+                raise ToolError(f"{where}: {key!r} means nothing for {runtime or MICROPYTHON}", "take it out")
+            near = difflib.get_close_matches(key, schema, 1)
+            hint = f"{near[0]} is meant?" if near else f"known are {', '.join(schema)}"
+            raise ToolError(f"{where}: unknown key {key!r}", hint)
+    for key, (kind, needed, rule, holds) in schema.items():
         if key not in table:
             if needed:
                 raise ToolError(f"{path.name}: {key!r} is missing", f"{key} is {rule}")
@@ -97,19 +128,9 @@ def load(name: str, folder: Path = BOARDS) -> Profile:
         key = "led" if "led" in table else "led_on"
         raise ToolError(f"{path.name}:{_line(text, key)}: 'led' and 'led_on' go together")
     major, minor = table["min_version"].split(".")
-    return Profile(
-        name=name,
-        chip=table["chip"],
-        runtime=table["runtime"],
-        min_version=(int(major), int(minor)),
-        network=table["network"],
-        led=table.get("led"),
-        led_on=table.get("led_on"),
-        watchdog=table["watchdog"],
-        heap=table["heap"],
-        epoch=table["epoch"],
-        mpy=tuple(table["mpy"]),
-    )
+    values = {"led": None, "led_on": None} | table
+    values |= {"name": name, "min_version": (int(major), int(minor)), "mpy": tuple(table.get("mpy", ()))}
+    return Profile(**values)
 
 
 def _line(text: str, key: str) -> int:

@@ -8,7 +8,7 @@ import contextlib
 import secrets
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from espdps import boards, devices, keys
+from espdps import devices, keys
 from espdps.console import Event, show_fault
 from espdps.errors import ToolError
 from espdps.flash import flash
@@ -98,8 +98,8 @@ def timed(console: Console, title: str) -> Iterator[list[str]]:
     line(console, title, " ".join(words), time.monotonic() - begun)
 
 
-def main(directory: Path | None = None) -> int:
-    """Run the demonstration; 0 if all of it went as it should.
+def main(directory: Path | None = None, run: Callable[[Path, Console], None] | None = None) -> int:
+    """Run the demonstration, of MicroPython unless `run` is another; 0 if all of it went as it should.
 
     `directory` keeps the simulator's, the device's and the board's files; without it they are gone afterwards.
     """
@@ -108,7 +108,7 @@ def main(directory: Path | None = None) -> int:
         if directory is None:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="esp-dps-demo-")))
         try:
-            _run(directory, console)
+            (run or _run)(directory, console)
         except ToolError as error:
             console.print(Text(f"\nfailed: {error.message}", style="bold red"))
             if error.hint:
@@ -120,18 +120,8 @@ def main(directory: Path | None = None) -> int:
 def _run(folder: Path, console: Console) -> None:
     begun = time.monotonic()
     console.print(Rule("esp-dps: from a blank board to telemetry with an issued certificate", style="dim"))
-    with serving(folder / "sim", Options()) as sim:
-        info = sim.info
-        line(
-            console,
-            "simulator",
-            f"DPS and IoT Hub on {info['host']}:{info['mqtt_port']}, id scope {info['id_scope']}, TLS 1.2",
-        )
-        profile = boards.load(BOARD)
-        with timed(console, "device") as words:
-            unit = _make_device(folder, info)
-            words.append(f"{unit.registration_id}: EC P-384 key, CSR, device key derived from the group key")
-        hosts = {f"{name}:123": ("127.0.0.1", info["ntp_port"]) for name in unit.config["ntp"]}
+    with begun_with(folder, console, BOARD) as (sim, unit, hosts):
+        profile = unit.profile
         with VirtualBoard(
             folder / "board",
             interpreter(32),
@@ -147,16 +137,31 @@ def _run(folder: Path, console: Console) -> None:
             first, flashed, size = _first_start(console, unit, board, sim)
             console.print(Rule("the plug is pulled and put in again: clock lost, flash kept", style="dim"))
             second = _second_start(console, board, sim)
-        _summary(console, sim, first, second, flashed, size, time.monotonic() - begun)
+        summary(console, sim, first, second, f"{size}, {flashed} files in all", time.monotonic() - begun)
 
 
-def _make_device(folder: Path, info: dict[str, object]) -> devices.Device:
+@contextmanager
+def begun_with(
+    folder: Path, console: Console, board: str
+) -> Iterator[tuple[Simulator, devices.Device, dict[str, tuple[str, int]]]]:
+    """A simulator that serves, a device made for it, and which of its hosts are elsewhere; both shown."""
+    with serving(folder / "sim", Options()) as sim:
+        info = sim.info
+        where = f"{info['host']}:{info['mqtt_port']}"
+        line(console, "simulator", f"DPS and IoT Hub on {where}, id scope {info['id_scope']}, TLS 1.2")
+        with timed(console, "device") as words:
+            unit = _make_device(folder, info, board)
+            words.append(f"{unit.registration_id}: EC P-384 key, CSR, device key derived from the group key")
+        yield sim, unit, {f"{name}:123": ("127.0.0.1", int(info["ntp_port"])) for name in unit.config["ntp"]}
+
+
+def _make_device(folder: Path, info: dict[str, object], board: str) -> devices.Device:
     groups = info["groups"]
     assert isinstance(groups, list)
     plan = devices.Plan(
         registration_id=REGISTRATION_ID,
         id_scope=str(info["id_scope"]),
-        board=BOARD,
+        board=board,
         device_key=keys.derive_device_key(groups[0]["primary_key"], REGISTRATION_ID),
         roots=Path(str(info["roots"])).read_bytes(),
         dps_host=str(info["host"]),
@@ -185,7 +190,7 @@ def _first_start(console: Console, unit: devices.Device, board: VirtualBoard, si
             "the board did not get to its hub",
             f"it said {result.fault.step} {result.fault.code}" if result.fault else "",
         )
-    _telemetry(console, start, sim, 0)
+    telemetry(console, sim, 0)
     return start, len(result.copied), size[0]
 
 
@@ -199,16 +204,21 @@ def _second_start(console: Console, board: VirtualBoard, sim: Simulator) -> Star
                 start.show(event)
             if start.steps[-1:] == ["hub.ready"]:
                 break
-    _telemetry(console, start, sim, before)
+    telemetry(console, sim, before)
+    check_restart(sim, before)
+    return start
+
+
+def check_restart(sim: Simulator, before: int) -> None:
+    """Raises ToolError unless what the service saw since then is one handshake with the hub alone."""
     events = [event["event"] for event in sim.events[before:]]
     if any(name.startswith("dps.") for name in events) or events.count("tls.open") != 1:
         raise ToolError(
             "the second start was not one handshake with the hub alone", f"the service saw {', '.join(events)}"
         )
-    return start
 
 
-def _telemetry(console: Console, start: Start, sim: Simulator, after: int) -> None:
+def telemetry(console: Console, sim: Simulator, after: int) -> None:
     """What the hub saw; the board's own line may come later than the hub's."""
     try:
         seen = sim.wait_event("hub.telemetry", timeout=PATIENCE, after=after)
@@ -218,9 +228,8 @@ def _telemetry(console: Console, start: Start, sim: Simulator, after: int) -> No
     line(console, "the hub received", f"{seen['body']} from {seen['device']}, QoS {seen['qos']}, {properties}")
 
 
-def _summary(
-    console: Console, sim: Simulator, first: Start, second: Start, files: int, size: str, seconds: float
-) -> None:
+def summary(console: Console, sim: Simulator, first: Start, second: Start, files: str, seconds: float) -> None:
+    """What came of it, in figures. `files`: what is on the board."""
     events = sim.events
     dps = next(event for event in events if event["event"] == "closed" and event["connection"] == 1)
     certificate = next(event["certificate"] for event in events if event["event"] == "dps.assigned")
@@ -233,6 +242,6 @@ def _summary(
     table.add_row(
         "certificate", f"{certificate['subject']}, until {certificate['not_after'][:16].replace('T', ' ')} UTC"
     )
-    table.add_row("on the board", f"{size}, {files} files in all")
+    table.add_row("on the board", files)
     table.add_row("all of this", f"{seconds:.0f} s")
     console.print(Panel(table, title="a real identity", border_style="green", expand=False))

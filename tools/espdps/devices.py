@@ -76,7 +76,7 @@ def create(plan: Plan, devices: Path = DEVICES, *, force: bool = False) -> Path:
     The folder appears at once with all its files; with `force` it takes the place of one that is there.
     Raises ToolError.
     """
-    boards.load(plan.board)
+    check_shredding(boards.load(plan.board), plan.shred_after_flash)
     files = contents(plan)  # before anything is touched: most of what can go wrong goes wrong here
     devices.mkdir(mode=0o700, parents=True, exist_ok=True)
     target = devices / plan.registration_id
@@ -163,6 +163,16 @@ def check_id_scope(id_scope: str) -> None:
     """Raises ToolError unless it looks like one."""
     if not _ID_SCOPE.fullmatch(id_scope):
         raise ToolError(f"{id_scope!r} is no id scope", "it looks like 0ne00ABCDEF", WRONG_USE)
+
+
+def check_shredding(profile: boards.Profile, shred_after_flash: bool) -> None:
+    """Raises ToolError for a board that cannot keep the only copy of a secret."""
+    if shred_after_flash and profile.circuitpython:
+        raise ToolError(
+            f"{profile.name} has CircuitPython: whoever plugs its drive in may read and change it",
+            "--shred-after-flash is for boards with MicroPython",
+            WRONG_USE,
+        )
 
 
 def contents(plan: Plan) -> dict[str, bytes]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from cryptography import x509
 
-from espdps import boards, devices, keys, mpy, settings, shred
+from espdps import boards, devices, drive, keys, mpy, settings, settings_toml, shred
 from espdps.errors import ToolError
 from espdps.paths import BOARDS, FIRMWARE
 
@@ -31,6 +31,7 @@ LONGEST_HEARD = 122 - len("devices//messages/devicebound/#")
 SOON = 30  # days before its end in which a certificate is worth a note
 _MPY_VERSION = b"M\x06"
 _OLDEST = (1, 23)  # MicroPython, whose bytecode mpy-cross makes
+_OLDEST_CIRCUITPYTHON = (9, 2)  # its ssl takes any object with a socket's methods
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,9 @@ def _findings(
     yield from _request(device)
     yield from _onboarding(device, now)
     yield from _roots(device, now)
-    if profile and firmware:
+    if profile and profile.circuitpython:
+        yield from _drive(device, profile, firmware)
+    elif profile and firmware:
         yield from _compiled(profile, firmware)
     if device.on_board:
         names = ", ".join(device.on_board)
@@ -296,6 +299,33 @@ def _compiled(profile: boards.Profile, firmware: Path) -> Iterator[Finding]:
                 f"{profile.name}.toml", f"{source.name} becomes no bytecode of version 6", "see its mpy options"
             )
             return
+
+
+def _drive(device: _Folder, profile: boards.Profile, firmware: Path | None) -> Iterator[Finding]:
+    """What a CIRCUITPY drive needs besides."""
+    if profile.min_version < _OLDEST_CIRCUITPYTHON:
+        version = ".".join(map(str, profile.min_version))
+        yield Finding(f"{profile.name}.toml", f"CircuitPython {version} is older than what runs the firmware, 9.2", "")
+    config, secrets = device.config, device.secrets
+    if config is not None and secrets is not None:
+        yield from _caught("device.json", lambda: settings_toml.text(settings_toml.entries(config, secrets)))
+    if config is not None and config.get("chain") is False:
+        yield Finding("device.json", "chain is false, and CircuitPython shows the whole chain all the same", "", False)
+    if device.manifest and (device.on_board or device.manifest.get("shred_after_flash")):
+        message = "shred_after_flash: a CIRCUITPY drive cannot keep the only copy of a secret"
+        yield Finding("manifest.json", message, ANEW)
+    if firmware:
+        files: dict[str, bytes] = {}
+        for part in (drive.libraries, lambda: drive.firmware_files(firmware), lambda: drive.application(firmware)):
+            try:
+                files |= part()
+            except ToolError as error:
+                yield Finding(str(firmware), error.message, error.hint)
+        for name, content in files.items():
+            try:
+                compile(content, name, "exec", dont_inherit=True)
+            except (SyntaxError, ValueError) as error:
+                yield Finding(name, f"is no Python: {error}", "")
 
 
 def _caught(where: str, check: Callable[[], object], remedy: str = "") -> Iterator[Finding]:

@@ -243,6 +243,11 @@ class _Run:
             raise ToolError(
                 f"{row.registration_id} is for {device.profile.name} in its folder, {row.board} in the plan"
             )
+        if device.profile.circuitpython:
+            raise ToolError(
+                f"{row.registration_id} is for CircuitPython, which --all does not flash",
+                f"esp-dps flash {row.registration_id} --drive PATH",
+            )
         if device.registration_id != row.registration_id:
             raise ToolError(f"the folder of {row.registration_id} holds {device.registration_id}")
         return device

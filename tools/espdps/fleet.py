@@ -197,7 +197,7 @@ def _plan(common: Common, row: Row) -> devices.Plan:
     board = row.board or common.board
     if not board:
         raise ToolError("no board", "fill the column board, or give --board for all")
-    _check_board(board)
+    _check_board(board, common.shred_after_flash)
     kind = row.key_type or common.key_kind
     if kind is not None and kind != plan.NO_KEY and kind not in keys.KINDS:
         raise ToolError(f"no key type {kind!r}", f"one of {', '.join(keys.KINDS)}, {plan.NO_KEY}")
@@ -229,8 +229,8 @@ def _plan(common: Common, row: Row) -> devices.Plan:
 
 
 @lru_cache
-def _check_board(board: str) -> None:
-    boards.load(board)
+def _check_board(board: str, shred_after_flash: bool) -> None:
+    devices.check_shredding(boards.load(board), shred_after_flash)
 
 
 def _read(common: Common, name: str) -> bytes:

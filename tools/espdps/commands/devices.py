@@ -70,6 +70,7 @@ def new(
     profile = boards.load(board)  # what is wrong without any secret is said before one is asked for
     if profile.network == "wifi" and profile.chip != "unix" and wifi_ssid is None:
         output.err.print(f"no --wifi-ssid: {board} will have no network to join", style="yellow", soft_wrap=True)
+    devices.check_shredding(profile, shred_after_flash)
     info = devices.read_simulator(sim) if sim else {}
     scope = id_scope or info.get("id_scope")
     if scope is None:

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
+class Runtime(str, enum.Enum):
+    MICROPYTHON = boards.MICROPYTHON
+    CIRCUITPYTHON = boards.CIRCUITPYTHON
+
+
 class Log(str, enum.Enum):
     TEXT = "text"
     JSON = "json"
@@ -140,12 +145,15 @@ def board(
     """Run a virtual board.
 
     Real MicroPython behind a serial port of this machine, until stopped. Prints the port, which mpremote, `flash` and
-    `monitor` take; DIR/port leads there as well. With --sim its time servers are the simulator.
+    `monitor` take; DIR/port leads there as well. With --sim its time servers are the simulator. With
+    --board UNIX_CIRCUITPYTHON it is a CIRCUITPY drive, DIR itself, run by CPython with stand-ins for CircuitPython's
+    modules: its console is shown, and it starts anew when it has been flashed.
 
     \b
     EXAMPLE
       esp-dps board --dir build/board --board ESP32_GENERIC_C3 --sim build/sim
     """
+    from espdps import virtual_drive
     from espdps.micropython import Unavailable, interpreter
     from espdps.virtual_board import board as virtual_board
 
@@ -153,6 +161,12 @@ def board(
     if bits not in (32, 64):
         raise ToolError("MicroPython has 32 or 64 bits", "", WRONG_USE)
     ntp = ("127.0.0.1", devices.read_simulator(sim)["ntp_port"]) if sim else None
+    hosts = {f"{server}:123": ntp for server in devices.NTP} if ntp else {}
+    if profile.circuitpython:
+        if profile.name != virtual_drive.BOARD:
+            hint = f"the virtual one is --board {virtual_drive.BOARD}"
+            raise ToolError(f"{profile.name} is a real board with CircuitPython", hint, WRONG_USE)
+        raise typer.Exit(virtual_drive.main(folder, hosts))
     try:
         code = virtual_board.main(
             folder,
@@ -160,7 +174,7 @@ def board(
             profile.heap,
             profile_name=profile.name,
             epoch=profile.epoch,
-            hosts={f"{server}:123": ntp for server in devices.NTP} if ntp else None,
+            hosts=hosts,
         )
     except (Unavailable, virtual_board.BoardError) as error:
         raise ToolError(str(error)) from None
@@ -172,15 +186,21 @@ def demo(
     directory: Annotated[
         Path | None, typer.Option("--dir", help="keep the simulator's, the device's and the board's files here")
     ] = None,
+    runtime: Annotated[Runtime, typer.Option(help="What the board runs.")] = Runtime.MICROPYTHON,
 ) -> None:
     """Show the whole way, with no board and no Azure.
 
-    A blank virtual board is flashed, registered and connected with an issued certificate.
+    A blank virtual board is flashed, registered and connected with an issued certificate: real MicroPython behind a
+    serial port, or with --runtime circuitpython a folder as its CIRCUITPY drive, run by CPython with stand-ins for
+    CircuitPython's own modules.
 
     \b
     EXAMPLE
       make demo
+      make demo RUNTIME=circuitpython
     """
     from espdps import demo as demonstration
+    from espdps import demo_drive
 
-    raise typer.Exit(demonstration.main(directory))
+    run = demo_drive.run if runtime is Runtime.CIRCUITPYTHON else None
+    raise typer.Exit(demonstration.main(directory, run))

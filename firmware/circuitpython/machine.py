@@ -1,0 +1,26 @@
+# As much of MicroPython's machine as hardware.py uses: LED, watchdog, reset.
+import board
+import digitalio
+import microcontroller
+import watchdog
+
+reset = microcontroller.reset
+_pins = {}  # a pin can be taken once
+
+
+class Pin:
+    OUT = 1
+
+    def __init__(self, name, _mode, value):
+        """name: of the pin in CircuitPython's module board, "LED"."""
+        if name not in _pins:
+            _pins[name] = digitalio.DigitalInOut(getattr(board, name))
+        _pins[name].switch_to_output(bool(value))
+
+
+class WDT:
+    def __init__(self, timeout):
+        """timeout: milliseconds."""
+        self.feed = microcontroller.watchdog.feed
+        microcontroller.watchdog.timeout = timeout / 1000
+        microcontroller.watchdog.mode = watchdog.WatchDogMode.RESET

@@ -1,0 +1,110 @@
+"""How much of a board's heap the way from blank to telemetry takes, found by trying: 32-bit MicroPython, .mpy.
+
+A figure is a heap in which it worked, as in all larger ones that were tried; the next smaller one was too small.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from espdps.bench.row import Row
+from espdps.bench.unit import Bench, create, forget, steps
+from espdps.errors import ToolError
+from espdps.simulator import Options, serving
+
+BUDGET = 36 << 10  # bytes: what an ESP32-S2 starts with
+AIM = 28 << 10
+_LEAST, _MOST = 20 << 10, 56 << 10
+_GRAIN = 512  # bytes between two heaps that are tried
+_AT_ONCE = 8  # most of the time they wait for what DPS tells them to wait
+KINDS = {"ec-p384": "P-384", "rsa-2048": "RSA-2048"}
+# What of a start is told apart, by the name that the device's log gives to its end.
+STAGES = {
+    "loaded": "modules loaded",
+    "dps.connect": "TLS to DPS",
+    "dps.assigning": "registered",
+    "dps.assigned": "chain parsed",
+    "certificate": "certificate checked",
+    "hub.ready": "stored, and at the Hub",
+    "steady": "telemetry",
+}
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Bytes: ``smallest`` heap that reaches each of STAGES, ``live`` of it after collecting what is not needed."""
+
+    smallest: dict[str, int]
+    live: dict[str, int]
+
+
+class Trial:
+    """One kind of device on the bench, with any heap; as many at once as there are folders for it."""
+
+    def __init__(self, bench: Bench, devices: Sequence[Path], frozen: bool = True) -> None:
+        self._bench, self._devices, self._frozen = bench, devices, frozen
+
+    def reached(self, heap: int, device: Path | None = None, measured: bool = False) -> dict[str, int]:
+        """The steps that a blank board with so much heap gets to, and bytes in use then if that is ``measured``."""
+        device = device or self._devices[0]
+        forget(device)
+        extra = {"BENCH_HEAP": "1"} if measured else {}
+        done = self._bench.run("device_life", device, heap=heap, frozen=self._frozen, extra=extra)
+        return {step.name: step.live for step in steps(done.stdout)}
+
+    def works(self, heap: int) -> bool:
+        return "steady" in self.reached(heap)
+
+    def needs(self) -> Needs:
+        """What each stage takes: above the largest heap of those tried that does not get there. Raises ToolError."""
+        live = self.reached(_MOST, measured=True)
+        if "steady" not in live:
+            raise ToolError(f"the board sends no telemetry with {_MOST >> 10} KB of heap")
+        tried = list(range(_LEAST, _MOST, _GRAIN))
+        waiting: queue.SimpleQueue[Path] = queue.SimpleQueue()
+        for device in self._devices:
+            waiting.put(device)
+
+        def with_any(heap: int) -> dict[str, int]:
+            device = waiting.get()
+            try:
+                return self.reached(heap, device)
+            finally:
+                waiting.put(device)
+
+        with ThreadPoolExecutor(len(self._devices)) as pool:
+            found = list(pool.map(with_any, tried))
+        smallest = {}
+        for name in STAGES:
+            failed = [heap for heap, steps_ in zip(tried, found, strict=True) if name not in steps_]
+            smallest[name] = max(failed, default=_LEAST - _GRAIN) + _GRAIN
+        return Needs(smallest, {name: live[name] for name in STAGES})
+
+
+def made(folder: Path, info: dict[str, Any], kind: str) -> list[Path]:
+    """The folders of some devices with a key of this kind, no two of which run at once."""
+    port = info["mqtt_port"]
+    return [create(folder / kind, info, port, kind, f"bench-{kind}-{n}") for n in range(_AT_ONCE)]
+
+
+def measure(folder: Path) -> list[Row]:
+    bench = Bench(folder)
+    rows: list[Row] = []
+    with serving(folder / "sim", Options(retry_after=0)) as sim:
+        for kind, short in KINDS.items():
+            devices = made(folder, sim.info, kind)
+            found = Trial(bench, devices).needs()
+            for name, what in STAGES.items():
+                rows.append(Row(what, found.smallest[name] / 1024, "KB", by=f"{short}: smallest heap"))
+                rows.append(Row(what, found.live[name] / 1024, "KB", by=f"{short}: in use then"))
+            whole = found.smallest["steady"]
+            bar = f"<= {BUDGET >> 10}, aim {AIM >> 10}"
+            rows.append(Row(f"all, {short}", whole / 1024, "KB", bar, whole <= BUDGET))
+            charged = Trial(bench, devices, frozen=False).needs().smallest["steady"]
+            rows.append(Row(f"all, {short}, umqtt and the stand-ins in the heap too", charged / 1024, "KB"))
+    return rows
