@@ -20,6 +20,7 @@ from espdps.commands import (
     hub,
     identity,
     inspection,
+    register,
     registry,
     stand_ins,
 )
@@ -56,7 +57,7 @@ app = typer.Typer(
 )  # pretty exceptions print local variables, and some of those are keys
 
 # in the order in which a person needs them
-for commands in (devices, fleet, boards, identity, stand_ins, credentials, inspection, authority, bench):
+for commands in (devices, fleet, register, boards, identity, stand_ins, credentials, inspection, authority, bench):
     app.add_typer(commands.app)
 app.add_typer(enroll.app, name="enroll")
 app.add_typer(hub.app, name="hub")
