@@ -16,6 +16,7 @@ from espdps.commands import (
     credentials,
     devices,
     enroll,
+    explain,
     fleet,
     hub,
     identity,
@@ -57,7 +58,7 @@ app = typer.Typer(
 )  # pretty exceptions print local variables, and some of those are keys
 
 # in the order in which a person needs them
-for commands in (devices, fleet, register, boards, identity, stand_ins, credentials, inspection, authority, bench):
+for commands in (devices, fleet, register, boards, explain, identity, stand_ins, credentials, inspection, authority, bench):
     app.add_typer(commands.app)
 app.add_typer(enroll.app, name="enroll")
 app.add_typer(hub.app, name="hub")
