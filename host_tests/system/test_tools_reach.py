@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from units import edit, make_unit
@@ -55,3 +57,13 @@ def test_a_name_that_is_none(unit: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(reach.socket, "getaddrinfo", unknown)
     found = [finding for finding in reach.examine(unit) if finding.wrong]
     assert [(finding.where, finding.message) for finding in found] == [("dps.invalid", "its name cannot be resolved")]
+
+
+@pytest.mark.parametrize("ahead", [0, 4000])
+def test_the_clock(sim: Simulator, unit: Path, monkeypatch: pytest.MonkeyPatch, ahead: int) -> None:
+    now = time.time
+    monkeypatch.setattr(reach, "NTP_PORT", sim.info["ntp_port"])
+    monkeypatch.setattr(reach, "time", SimpleNamespace(time=lambda: now() + ahead))
+    found = list(reach._clock(["127.0.0.1"]))
+    monkeypatch.undo()
+    assert [finding.where for finding in found] == (["this PC's clock"] if ahead else [])

@@ -20,6 +20,7 @@ from espdps.doctor import SOON, Finding
 from espdps.explain import explain
 
 WAIT = 5.0  # seconds for each answer
+NTP_PORT = 123
 _NTP_EPOCH = 2208988800  # seconds from 1900 to 1970 (RFC 5905)
 _LARGEST_OFFSET = 300  # seconds; certificates are taken that much early, by the firmware as well
 
@@ -79,7 +80,7 @@ def _clock(servers: Any) -> Iterator[Finding]:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line:
             line.settimeout(WAIT)
             try:
-                line.connect((str(server), 123))
+                line.connect((str(server), NTP_PORT))
                 line.send(b"\x1b" + bytes(47))  # version 3, client
                 answer = line.recv(512)
             except OSError:
