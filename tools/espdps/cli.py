@@ -16,10 +16,12 @@ from espdps.commands import (
     credentials,
     devices,
     enroll,
+    explain,
     fleet,
     hub,
     identity,
     inspection,
+    register,
     registry,
     stand_ins,
 )
@@ -56,7 +58,10 @@ app = typer.Typer(
 )  # pretty exceptions print local variables, and some of those are keys
 
 # in the order in which a person needs them
-for commands in (devices, fleet, boards, identity, stand_ins, credentials, inspection, authority, bench):
+_PLAIN = (
+    devices, fleet, register, boards, explain, identity, stand_ins, credentials, inspection, authority, bench,
+)  # fmt: skip
+for commands in _PLAIN:
     app.add_typer(commands.app)
 app.add_typer(enroll.app, name="enroll")
 app.add_typer(hub.app, name="hub")

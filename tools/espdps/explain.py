@@ -419,3 +419,16 @@ def codes() -> list[str]:
 
 def _is_service_number(word: str) -> bool:
     return word.isdecimal() and len(word) in (3, 6)
+
+
+def markdown() -> str:
+    """The table as the part of a page: a heading for each code, which is the symptom, with causes and what to do."""
+    parts = []
+    for (code, step), entry in _TABLE.items():
+        title = f"`{code}`" + (f" at `{step}`" if step else "")
+        said = f"The console says `error … {code} …`" if not step else f"The console says `error {step} {code} …`"
+        causes = "\n".join(f"- {cause}" for cause in entry.causes)
+        refused = " The service itself said no." if entry.refused else ""
+        text = f"### {title}\n\n{said}: {entry.meaning}{refused}\n\n{causes}\n\nWhat to do: {entry.remedy}\n"
+        parts.append(text)
+    return "\n".join(parts)

@@ -19,6 +19,7 @@ from espdps.monitor import Listener
 from espdps.paths import FIRMWARE
 from espdps.repl import About, Board, Found
 
+BUILD_MANIFEST = "manifest.py"  # for a MicroPython build, nothing to a board
 OWN = (
     "hardware.py",
     "main.py",
@@ -163,7 +164,7 @@ def compile_library(firmware: Path, options: tuple[str, ...]) -> dict[str, bytes
 
 def application(firmware: Path) -> dict[str, bytes]:
     """Path on the board -> content, of app.py and the modules beside it, as source: a user edits and reads them."""
-    sources = sorted(path for path in firmware.glob("*.py") if path.name not in OWN)
+    sources = sorted(path for path in firmware.glob("*.py") if path.name not in (*OWN, BUILD_MANIFEST))
     if not sources:
         raise ToolError(f"{firmware} holds no application", "it is app.py, and the modules beside it")
     return {f"/{source.name}": source.read_bytes() for source in sources}

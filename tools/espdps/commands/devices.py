@@ -150,13 +150,15 @@ def doctor(
     device: Annotated[str, typer.Argument(help="Registration id, or path of a device folder.")],
     group_key_file: GroupKeyFile = None,
     firmware: Annotated[Path, typer.Option(help="Its folder.", show_default="firmware/ of the checkout")] = FIRMWARE,
+    network: Annotated[bool, typer.Option("--network", help="Try the clock and the endpoint as well.")] = False,
     devices_folder: Devices = DEVICES,
     as_json: AsJson = False,
 ) -> None:
     """Say what is wrong with a device folder, before any board is flashed.
 
     Looks at settings, keys, CSR, certificates, roots, profile, who may read the files, and whether the firmware
-    compiles; no board and no network. With the group key (--group-key-file, or ESPDPS_GROUP_KEY) it checks that the
+    compiles; no board, and no network without --network: that asks a time server, and DPS for a TLS handshake by the
+    device's roots. With the group key (--group-key-file, or ESPDPS_GROUP_KEY) it checks that the
     device key comes from it. Exit code 1 if anything is wrong; a note alone is not.
 
     \b
@@ -171,6 +173,10 @@ def doctor(
     given = group_key_file or secrets.GROUP_KEY in os.environ  # never asked for
     key = secrets.group_key(group_key_file) if given else None
     found = worker.examine(folder, group_key=key, firmware=firmware)
+    if network and not any(finding.wrong and finding.where in ("device.json", "roots.pem") for finding in found):
+        from espdps import reach
+
+        found += reach.examine(folder)
     wrong = sum(finding.wrong for finding in found)
     for finding in found:
         if as_json:
