@@ -85,6 +85,7 @@ def commands(script: str) -> Iterator[list[str]]:
     for line in script.splitlines():
         lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;()<>")
         lexer.commenters = "#"
+        lexer.whitespace_split = True
         words: list[str] = []
         for word in lexer:
             if word and set(word) <= set("|&;()"):
@@ -129,7 +130,7 @@ def check(words: list[str], whole: bool = True) -> None:
         given, left, _ = command.make_parser(context).parse_args(rest)
     except typer.exceptions.TyperException as error:
         raise ValueError(f"{context.command_path}: {error}") from None
-    if left:
+    if left and whole:
         raise ValueError(f"{context.command_path}: {' '.join(left)} is too much")
     for parameter in command.params:
         value = given.get(parameter.name)

@@ -134,7 +134,7 @@ def lacks(said: str, shows: str) -> str:
     lines = [" ".join(line.split()) for line in re.sub(r"\x1b\[[0-9;]*m", "", said).splitlines()]
     at = 0
     for wanted in filter(None, (" ".join(line.split()) for line in shows.splitlines())):
-        pattern = re.compile(".*".join(map(re.escape, wanted.split("…"))))
+        pattern = re.compile(".*".join(map(re.escape, re.split(" ?… ?", wanted))))
         while at < len(lines) and not pattern.search(lines[at]):
             at += 1
         if at == len(lines):
