@@ -117,6 +117,8 @@ def check(words: list[str], whole: bool = True) -> None:
     rest = list(words)
     while isinstance(command, TyperGroup) and rest and not rest[0].startswith("-"):
         inner = command.get_command(context, rest[0])
+        if inner is None and rest[0] == "…" and not whole:
+            return
         if inner is None:
             raise ValueError(f"{context.command_path}: no command {rest[0]}")
         command, context = inner, typer.Context(inner, parent=context, info_name=rest.pop(0))
