@@ -22,7 +22,7 @@ demo: setup  ## from a blank board to telemetry, on the simulator and a virtual 
 sdk: $(SDK)  ## install Microsoft's SDKs, which test holds the simulator against
 
 test: setup $(SDK)  ## every test, on CPython and on real MicroPython, 64 and 32 bit
-	@$(PY) -m pytest -n 2 host_tests
+	@$(PY) -m pytest -n 4 --dist worksteal host_tests
 
 sweep: setup  ## every power cut and every fault (minutes)
 	@ESP_DPS_SWEEP=1 $(PY) -m pytest -n 2 -m sweep host_tests/system

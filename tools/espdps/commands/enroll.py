@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from espdps import authority, az, devices, enrollment, files, formats, service_client
-from espdps.commands import output, secrets
-from espdps.commands.options import AsJson, Devices, Force, PassphraseFile
+from espdps import az, devices, enrollment, files, service_client
+from espdps.commands import enroll_ca, output, secrets
+from espdps.commands.enroll_target import (
+    ByAz,
+    Endpoint,
+    PolicyKeyFile,
+    PolicyName,
+    Sim,
+    Target,
+    json_object,
+    key,
+    pair,
+    read_key,
+    say_done,
+)
+from espdps.commands.options import AsJson, Devices, Force
 from espdps.dps_client import DpsClient
-from espdps.enrollment import Body, Enrollment, Key
-from espdps.errors import WRONG_USE, ToolError
+from espdps.enrollment import Body, Enrollment
+from espdps.errors import ToolError
 from espdps.paths import DEVICES
 
 HELP = f"""Enrollments at DPS: who may register.
@@ -36,53 +47,14 @@ POLICY
   else a prompt. In the portal: the DPS instance, Shared access policies.
 """
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=HELP)
-ca_app = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    help="Certificates of authorities that groups may name. In Azure they are the resource manager's: use --az.",
-)
-app.add_typer(ca_app, name="ca")
+app.add_typer(enroll_ca.app, name="ca")
 
 Allocation = Enum("Allocation", {name: name for name in enrollment.ALLOCATIONS}, type=str)  # type: ignore[misc]
 Reprovision = Enum("Reprovision", {name: name for name in enrollment.REPROVISION}, type=str)  # type: ignore[misc]
-
-Sim = Annotated[Path | None, typer.Option("--sim", help="Folder of a running simulator.")]
-Endpoint = Annotated[str | None, typer.Option(help="NAME.azure-devices-provisioning.net")]
-PolicyName = Annotated[str, typer.Option(help="Shared access policy of --endpoint.")]
-PolicyKeyFile = Annotated[Path | None, typer.Option(help="File with that policy's key, base64.")]
-ByAz = Annotated[bool, typer.Option("--az", help="Only print the commands of az that do the same.")]
 Id = Annotated[str, typer.Argument(metavar="ID", help="Registration id, or with --group the group's name.")]
 OfGroup = Annotated[bool, typer.Option("--group", help="It is an enrollment group.")]
 Policy = Annotated[str | None, typer.Option("--credential-policy", help="Credential policy that issues certificates.")]
 Hubs = Annotated[list[str] | None, typer.Option("--hub", help="One of these hubs only; may be given more than once.")]
-CaNameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the certificate at DPS.")]
-
-
-@dataclass(frozen=True)
-class Target:
-    """What the options say of where to go; `az` is there if nothing is to be done."""
-
-    sim: Path | None
-    endpoint: str | None
-    policy: str
-    key_file: Path | None
-    by_az: bool
-
-    def run(self, do: Callable[[DpsClient], None], print_az: Callable[[az.Az], list[str]]) -> None:
-        if self.by_az:
-            name = self.endpoint.partition(".")[0] if self.endpoint else None
-            for line in print_az(az.Az(name)):
-                print(line)
-            return
-        do(DpsClient(self.service()))
-
-    def service(self) -> service_client.Service:
-        if (self.sim is None) == (self.endpoint is None):
-            raise ToolError("which DPS?", "--sim DIR or --endpoint NAME.azure-devices-provisioning.net", WRONG_USE)
-        if self.sim is not None:
-            return service_client.simulator(devices.read_simulator(self.sim))
-        assert self.endpoint is not None
-        return service_client.azure(self.endpoint, self.policy, secrets.policy_key(self.key_file))
 
 
 @app.command("device")
@@ -116,7 +88,7 @@ def device(
     """
     given = {"policy": credential_policy} if credential_policy is not None else {}
     folder, target = devices_folder / name, Target(sim, endpoint, policy_name, policy_key_file, by_az)
-    wanted = enrollment.for_device(folder, group, _key(group_key_file), signer, ca, hubs=hubs or (), **given)
+    wanted = enrollment.for_device(folder, group, key(group_key_file), signer, ca, hubs=hubs or (), **given)
     if sim is not None and not by_az:
         scope = str(devices.load(folder).config.get("id_scope"))
         if scope != (served := devices.read_simulator(sim)["id_scope"]):
@@ -197,21 +169,21 @@ def create(
       esp-dps enroll create north --group --sim build/sim --cert ca/root.crt \\
           --allocation static --hub hub-1.localhost --tags '{"site": "north"}'
     """
-    webhook = _key(webhook_url_file)
+    webhook = key(webhook_url_file)
     wanted = Enrollment(
         id=id,
         group=group,
-        keys=_pair(key_file, secondary_key_file, "--key-file", _read_key),
-        certificates=_pair(cert, secondary_cert, "--cert", enrollment.certificate),
-        authorities=_pair(ca, secondary_ca, "--ca", enrollment.check_id),
+        keys=pair(key_file, secondary_key_file, "--key-file", read_key),
+        certificates=pair(cert, secondary_cert, "--cert", enrollment.certificate),
+        authorities=pair(ca, secondary_ca, "--ca", enrollment.check_id),
         device_id=device_id and enrollment.check_id(device_id),
         policy=credential_policy,
         reprovision=reprovision.value,
         allocation=allocation.value,
         hubs=hubs or (),
         webhook=(webhook, webhook_api) if webhook else None,
-        tags=_object(tags, "--tags"),
-        desired=_object(desired, "--desired"),
+        tags=json_object(tags, "--tags"),
+        desired=json_object(desired, "--desired"),
         edge=edge,
         enabled=not disabled,
     )
@@ -380,7 +352,7 @@ def delete(
 
     def do(client: DpsClient) -> None:
         client.delete(id, group)
-        _done(id, "deleted", as_json)
+        say_done(id, "deleted", as_json)
 
     target = Target(sim, endpoint, policy_name, policy_key_file, by_az)
     target.run(do, lambda tool: [tool.enrollment("delete", id, group)])
@@ -430,7 +402,7 @@ def registration(
     def do(client: DpsClient) -> None:
         if delete:
             client.delete_registration(id)
-            _done(id, "deleted", as_json)
+            say_done(id, "deleted", as_json)
         else:
             output.show_rows([_registration(client.registration(id))], "", as_json)
 
@@ -438,151 +410,7 @@ def registration(
     target.run(do, lambda tool: [tool.registration("delete" if delete else "show", id)])
 
 
-# Certificates of authorities
-
-
-@ca_app.command("list")
-def ca_list(
-    sim: Sim = None,
-    endpoint: Endpoint = None,
-    policy_name: PolicyName = service_client.OWNER,
-    policy_key_file: PolicyKeyFile = None,
-    by_az: ByAz = False,
-    as_json: AsJson = False,
-) -> None:
-    """List the certificates that were uploaded, and whether they are verified.
-
-    \b
-    EXAMPLE
-      esp-dps enroll ca list --sim build/sim
-    """
-
-    def do(client: DpsClient) -> None:
-        output.show_rows([_authority(one) for one in client.authorities()], "no certificates", as_json)
-
-    target = Target(sim, endpoint, policy_name, policy_key_file, by_az)
-    target.run(do, lambda tool: [tool.authority("list")])
-
-
-@ca_app.command("upload")
-def ca_upload(
-    name: CaNameArgument,
-    cert: Annotated[Path, typer.Option(help="The certificate of the authority.")],
-    sim: Sim = None,
-    endpoint: Endpoint = None,
-    policy_name: PolicyName = service_client.OWNER,
-    policy_key_file: PolicyKeyFile = None,
-    by_az: ByAz = False,
-    as_json: AsJson = False,
-) -> None:
-    """Upload the certificate of an authority, for groups to name once it is verified.
-
-    \b
-    EXAMPLE
-      esp-dps enroll ca upload contoso --cert ca/root.crt --sim build/sim
-    """
-    pem = enrollment.certificate(cert).pem
-
-    def do(client: DpsClient) -> None:
-        output.show_rows([_authority(client.upload(name, pem))], "", as_json)
-
-    target = Target(sim, endpoint, policy_name, policy_key_file, by_az)
-    target.run(do, lambda tool: [tool.authority("create", name, "--path", str(cert))])
-
-
-@ca_app.command("verify")
-def ca_verify(
-    name: CaNameArgument,
-    sim: Sim = None,
-    endpoint: Endpoint = None,
-    policy_name: PolicyName = service_client.OWNER,
-    policy_key_file: PolicyKeyFile = None,
-    folder: Annotated[Path, typer.Option("--dir", help="Folder of the authority (esp-dps ca …).")] = Path("ca"),
-    issuer: Annotated[str, typer.Option(help="Which of its certificates it is.")] = authority.ROOT,
-    passphrase_file: PassphraseFile = None,
-    by_az: ByAz = False,
-    as_json: AsJson = False,
-) -> None:
-    """Prove to DPS that you have the private key of a certificate that was uploaded.
-
-    Asks DPS for a verification code, makes the certificate for it as `esp-dps ca verify-proof` does, and hands it in.
-
-    \b
-    EXAMPLE
-      esp-dps enroll ca verify contoso --dir ca --sim build/sim
-    """
-
-    def do(client: DpsClient) -> None:
-        signer = authority.load(folder, issuer, secrets.opener(passphrase_file))
-        code, etag = client.verification_code(name)
-        proof = formats.pem(authority.proof(code, signer)).decode()
-        output.show_rows([_authority(client.verify(name, proof, etag))], "", as_json)
-
-    def print_az(tool: az.Az) -> list[str]:
-        where = f"--dir {az.quoted(folder)} --issuer {az.quoted(issuer)}"
-        made = f'esp-dps ca verify-proof "$CODE" {where} --out proof.crt'
-        words = ("--path", "proof.crt", "--etag", tool.etag(name))
-        return [tool.code(name), made, tool.authority("verify", name, *words)]
-
-    Target(sim, endpoint, policy_name, policy_key_file, by_az).run(do, print_az)
-
-
-@ca_app.command("delete")
-def ca_delete(
-    name: CaNameArgument,
-    sim: Sim = None,
-    endpoint: Endpoint = None,
-    policy_name: PolicyName = service_client.OWNER,
-    policy_key_file: PolicyKeyFile = None,
-    by_az: ByAz = False,
-    as_json: AsJson = False,
-) -> None:
-    """Delete the certificate of an authority: groups that name it let nobody in any more.
-
-    \b
-    EXAMPLE
-      esp-dps enroll ca delete contoso --sim build/sim
-    """
-
-    def do(client: DpsClient) -> None:
-        client.delete_authority(name)
-        _done(name, "deleted", as_json)
-
-    target = Target(sim, endpoint, policy_name, policy_key_file, by_az)
-    target.run(do, lambda tool: [tool.authority("delete", name, "--etag", tool.etag(name))])
-
-
-# What was given, and what is said
-
-
-def _key(path: Path | None) -> Key | None:
-    return None if path is None else _read_key(path)
-
-
-def _read_key(path: Path) -> Key:
-    try:
-        text = files.read(path).decode().strip()
-    except UnicodeDecodeError:
-        raise ToolError(f"{path} is not text") from None
-    return Key(text, az.content_of(path))
-
-
-def _pair(primary: Any, secondary: Any, option: str, read: Callable[[Any], Any]) -> list[Any]:
-    if primary is None and secondary is not None:
-        raise ToolError(f"a secondary needs a primary: {option}", "", WRONG_USE)
-    return [read(one) for one in (primary, secondary) if one is not None]
-
-
-def _object(text: str | None, option: str) -> Body | None:
-    if text is None:
-        return None
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise ToolError(f"{option} is no JSON object", """quote it for the shell: '{"name": 1}'""", WRONG_USE)
-    return value
+# What is said
 
 
 def _say(record: Body, done: str, as_json: bool) -> None:
@@ -592,13 +420,6 @@ def _say(record: Body, done: str, as_json: bool) -> None:
     else:
         what = f"{row['kind']} {row['id']}"
         output.out.print(f"{what}: {done}, {row['attestation']}, {_policy(record)}", soft_wrap=True)
-
-
-def _done(id: str, done: str, as_json: bool) -> None:
-    if as_json:
-        output.print_json({"id": id, "done": done})
-    else:
-        output.out.print(f"{id}: {done}", soft_wrap=True)
 
 
 def _policy(record: Body) -> str:
@@ -623,13 +444,3 @@ def _registration(record: Body) -> Body:
     names = ("registrationId", "deviceId", "assignedHub", "status", "substatus", "lastUpdatedDateTimeUtc")
     keys = ("registration", "device", "hub", "status", "substatus", "updated")
     return {key: record.get(name) for key, name in zip(keys, names, strict=True)}
-
-
-def _authority(record: Body) -> Body:
-    properties = record["properties"]
-    return {
-        "name": record["name"],
-        "subject": properties["subject"],
-        "verified": "yes" if properties["isVerified"] else "no",
-        "until": properties["expiry"],
-    }

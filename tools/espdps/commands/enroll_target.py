@@ -1,0 +1,88 @@
+"""What the commands of `enroll` have in common: which DPS they go to, and how their options and answers are read.
+Knows no command. The key of a policy is asked for only when something is to be done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from espdps import az, devices, files, service_client
+from espdps.commands import output, secrets
+from espdps.dps_client import DpsClient
+from espdps.enrollment import Body, Key
+from espdps.errors import WRONG_USE, ToolError
+
+Sim = Annotated[Path | None, typer.Option("--sim", help="Folder of a running simulator.")]
+Endpoint = Annotated[str | None, typer.Option(help="NAME.azure-devices-provisioning.net")]
+PolicyName = Annotated[str, typer.Option(help="Shared access policy of --endpoint.")]
+PolicyKeyFile = Annotated[Path | None, typer.Option(help="File with that policy's key, base64.")]
+ByAz = Annotated[bool, typer.Option("--az", help="Only print the commands of az that do the same.")]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the options say of where to go; `az` is there if nothing is to be done."""
+
+    sim: Path | None
+    endpoint: str | None
+    policy: str
+    key_file: Path | None
+    by_az: bool
+
+    def run(self, do: Callable[[DpsClient], None], print_az: Callable[[az.Az], list[str]]) -> None:
+        if self.by_az:
+            name = self.endpoint.partition(".")[0] if self.endpoint else None
+            for line in print_az(az.Az(name)):
+                print(line)
+            return
+        do(DpsClient(self.service()))
+
+    def service(self) -> service_client.Service:
+        if (self.sim is None) == (self.endpoint is None):
+            raise ToolError("which DPS?", "--sim DIR or --endpoint NAME.azure-devices-provisioning.net", WRONG_USE)
+        if self.sim is not None:
+            return service_client.simulator(devices.read_simulator(self.sim))
+        assert self.endpoint is not None
+        return service_client.azure(self.endpoint, self.policy, secrets.policy_key(self.key_file))
+
+
+def key(path: Path | None) -> Key | None:
+    return None if path is None else read_key(path)
+
+
+def read_key(path: Path) -> Key:
+    try:
+        text = files.read(path).decode().strip()
+    except UnicodeDecodeError:
+        raise ToolError(f"{path} is not text") from None
+    return Key(text, az.content_of(path))
+
+
+def pair(primary: Any, secondary: Any, option: str, read: Callable[[Any], Any]) -> list[Any]:
+    if primary is None and secondary is not None:
+        raise ToolError(f"a secondary needs a primary: {option}", "", WRONG_USE)
+    return [read(one) for one in (primary, secondary) if one is not None]
+
+
+def json_object(text: str | None, option: str) -> Body | None:
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise ToolError(f"{option} is no JSON object", """quote it for the shell: '{"name": 1}'""", WRONG_USE)
+    return value
+
+
+def say_done(id: str, done: str, as_json: bool) -> None:
+    if as_json:
+        output.print_json({"id": id, "done": done})
+    else:
+        output.out.print(f"{id}: {done}", soft_wrap=True)
