@@ -100,7 +100,7 @@ def esp_dps_lines(script: str) -> Iterator[list[str]]:
     """What follows `esp-dps` in each command that is one."""
     for words in commands(script):
         if words[:1] == ["esp-dps"]:
-            yield [word for word in words[1 : _redirected(words)]]
+            yield words[1 : _redirected(words)]
 
 
 def _redirected(words: list[str]) -> int:

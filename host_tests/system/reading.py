@@ -110,7 +110,8 @@ class Reader:
 
     def _watch(self, block: manual.Block, said: str) -> None:
         folders = [self.folder / "build" / "sim", self.folder / "devices"]
-        secrets = {path: path.stat().st_mtime_ns for folder in folders for path in folder.rglob("*")}
+        names = [path for folder in folders for path in folder.rglob("*") if path.suffix in (".key", ".json")]
+        secrets = {path: path.stat().st_mtime_ns for path in names}
         if secrets != self._secrets:  # to read a key takes long
             self._secrets = secrets
             for folder in folders:

@@ -201,7 +201,9 @@ def test_settings_are_those_of_the_firmware() -> None:
 
 
 def test_modules_are_those_of_the_firmware() -> None:
-    described = {name for cell, *_ in _rows(DOCS / "how-it-works.md", "The firmware's modules") for name in _codes(cell)}
+    described = {
+        name for cell, *_ in _rows(DOCS / "how-it-works.md", "The firmware's modules") for name in _codes(cell)
+    }
     assert described == {path.stem for path in (FIRMWARE / "aziot").glob("*.py")} - {"__init__"}
 
 
