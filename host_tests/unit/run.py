@@ -7,7 +7,10 @@ import os
 import sys
 
 here = __file__[: __file__.rfind("/")] if "/" in __file__ else "."
-sys.path[:0] = [here, here + "/../../firmware", here + "/../shims/micropython"]
+if sys.implementation.name != "circuitpython":  # there the firmware is on the drive
+    sys.path[:0] = [here, here + "/../../firmware", here + "/../shims/micropython"]
+
+from aziot.runtime import print_exception  # noqa: E402
 
 passed = failed = 0
 for name in sorted(os.listdir(here)):
@@ -24,7 +27,7 @@ for name in sorted(os.listdir(here)):
         except Exception as e:
             failed += 1
             print("FAILED %s:%s" % (name, test))
-            sys.print_exception(e)
+            print_exception(e)
     del sys.modules[name[:-3]]
 print("%d passed, %d failed" % (passed, failed))
 sys.exit(1 if failed or not passed else 0)

@@ -1,6 +1,5 @@
-import time
-
 from aziot import clock
+from aziot.runtime import time
 from check import raises
 
 

@@ -1,7 +1,7 @@
 """What comes from the cloud, byte by byte: who is called with what, and when the Hub is told that it was."""
 
 import json
-import time
+from aziot.runtime import time
 
 from aziot import cloud, hub
 from check import Folder, raises

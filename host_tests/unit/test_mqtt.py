@@ -1,4 +1,4 @@
-import time
+from aziot.runtime import time
 
 from aziot import stream
 from aziot.mqtt import Mqtt
