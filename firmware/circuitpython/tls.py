@@ -4,12 +4,14 @@
 import errno
 import ssl
 
+from aziot.errors import AzureError
 from socketpool import SocketPool
 
 PROTOCOL_TLS_CLIENT = 0
 CERT_REQUIRED = 2
 
 _UNVERIFIED = -9984  # MBEDTLS_ERR_X509_CERT_VERIFY_FAILED; the text says why
+_NO_ROOM = -10368, -4480, -16256, 106  # mbedTLS has no memory for X.509, PEM, a key, ASN.1
 
 
 class SSLContext:
@@ -18,19 +20,32 @@ class SSLContext:
     def __init__(self, _protocol):
         self.real = ssl.create_default_context()
         self.real.check_hostname = True
+        self.paths = ()
 
     def load_verify_locations(self, path):
         with open(path) as f:
-            # In the place of the certificates that CircuitPython brings along
-            self.real.load_verify_locations(cadata=f.read())
+            text = f.read()
+        if "-----BEGIN CERTIFICATE-----" not in text:
+            raise ValueError("invalid cert")  # with an empty text ssl would verify nothing at all
+        # In the place of the certificates that CircuitPython brings along
+        self.real.load_verify_locations(cadata=text)
+        self.paths += (path,)
 
     def load_cert_chain(self, certificate, key):
         self.real.load_cert_chain(certificate, key)
+        self.paths += (certificate, key)
 
     def wrap_socket(self, link, server_hostname):
-        if self.verify_mode != CERT_REQUIRED:
+        if self.verify_mode != CERT_REQUIRED or not self.paths:
             raise ValueError("verify_mode")
-        return _Socket(self.real.wrap_socket(_Beneath(link), server_hostname=server_hostname))
+        try:
+            # Only here ssl looks at what is in those files.
+            real = self.real.wrap_socket(_Beneath(link), server_hostname=server_hostname)
+        except (OSError, ValueError) as e:
+            if e.args[0] in _NO_ROOM:
+                raise OSError(errno.ENOMEM, str(e))
+            raise AzureError("config", "identity", "%s: %s" % (" ".join(self.paths), e))
+        return _Socket(real)
 
 
 class _Beneath:

@@ -1,6 +1,5 @@
-from aziot.runtime import time
-
 from aziot import clock
+from aziot.runtime import time
 from check import raises
 
 

@@ -13,6 +13,8 @@ import cp_machine
 UNVERIFIED = -0x2700
 CLOSED = -0x7280
 FATAL_ALERT = -0x7780
+BAD_CERTIFICATE = -0x2180
+BAD_KEY = -0x3D00
 ILLEGAL = -0x6600  # stands for every other fault of the handshake
 _UNTRUSTED = "The certificate is not correctly signed by the trusted CA"
 # OpenSSL's verify codes (X509_V_ERR_*) in mbedTLS's words
@@ -27,38 +29,49 @@ class SSLContext:
     check_hostname = False
 
     def __init__(self) -> None:
-        self._real = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        self._real.maximum_version = ssl.TLSVersion.TLSv1_2  # boards have no 1.3
+        self.set_default_verify_paths()
+        self._pair: tuple[str, str] | None = None
 
     def set_default_verify_paths(self) -> None:
-        self._real.set_default_verify_paths()
+        self._roots: str | None = None
 
     def load_verify_locations(self, cafile: None = None, capath: None = None, cadata: str = "") -> None:
+        """Kept as it is: what it holds is looked at by wrap_socket()."""
         if cafile is not None or capath is not None:
             raise NotImplementedError("cafile")
         if not isinstance(cadata, str):
             raise TypeError("can't convert to str implicitly")
-        try:
-            self._real.load_verify_locations(cadata=cadata)
-        except ssl.SSLError:
-            raise ValueError("invalid cert") from None
+        self._roots = cadata
 
     def load_cert_chain(self, certfile: str, keyfile: str | None = None) -> None:
-        certfile, keyfile = cp_machine.path(certfile), cp_machine.path(keyfile or certfile)
-        for path in (certfile, keyfile):
+        """Read, OSError if one is not there; what they hold is looked at by wrap_socket()."""
+        self._pair = cp_machine.path(certfile), cp_machine.path(keyfile or certfile)
+        for path in self._pair:
             with open(path, "rb") as f:
-                f.read()  # OSError if it is not there
-        try:
-            self._real.load_cert_chain(certfile, keyfile)
-        except ssl.SSLError:
-            raise ValueError("invalid key") from None
+                f.read()
 
     def wrap_socket(self, sock: Any, *, server_side: bool = False, server_hostname: str | None = None) -> SSLSocket:
         assert sock.type == 1 and not server_side
         for name in "accept bind close connect listen recv_into send settimeout setsockopt".split():
             getattr(sock, name)
-        self._real.check_hostname = self.check_hostname
-        return SSLSocket(self._real, sock, server_hostname)
+        real = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        real.maximum_version = ssl.TLSVersion.TLSv1_2  # boards have no 1.3
+        real.check_hostname = self.check_hostname
+        try:
+            if self._roots is None:
+                real.set_default_verify_paths()
+            elif self._roots:
+                real.load_verify_locations(cadata=self._roots)
+            else:
+                real.check_hostname, real.verify_mode = False, ssl.CERT_NONE
+        except (ssl.SSLError, ValueError):
+            raise OSError(BAD_CERTIFICATE, "X509 - The CRT/CRL/CSR format is invalid") from None
+        try:
+            if self._pair:
+                real.load_cert_chain(*self._pair)
+        except ssl.SSLError:
+            raise OSError(BAD_KEY, "PK - Invalid key tag or value") from None
+        return SSLSocket(real, sock, server_hostname)
 
 
 class SSLSocket:

@@ -47,6 +47,8 @@ def main() -> None:
         if level == 0 and of_drive(globals):
             if top in modules:
                 return modules[top]
+            if top == "socket" and globals["__name__"] == "plain":  # the other side of a unit test's connection
+                return real_import(name, globals, locals, fromlist, level)
             if top not in BUILTIN and not any(
                 Path(folder, top + end).exists() for folder in sys.path[:3] for end in ("", ".py")
             ):

@@ -1,9 +1,11 @@
-"""`micropython` for CPython, and the few functions that MicroPython has in `time` and `gc`.
+"""`micropython` for CPython, and the few functions that MicroPython has in `time`, `gc` and `sys`.
 
 It must never change what CPython already has."""
 
 import gc
+import sys
 import time
+import traceback
 from typing import Any
 
 _WRAP = 1 << 30  # MicroPython's ticks wrap around; differences are right within half of that
@@ -34,6 +36,7 @@ for _module, _name, _value in (
     (time, "ticks_add", _ticks_add),
     (time, "ticks_diff", _ticks_diff),
     (time, "sleep_ms", _sleep_ms),
+    (sys, "print_exception", traceback.print_exception),
     (gc, "mem_free", lambda: 0),
     (gc, "mem_alloc", lambda: 0),
 ):
