@@ -81,3 +81,11 @@ def test_keys_on_the_board_only(sim: Simulator, tmp_path: Path) -> None:
     edit(unit / "manifest.json", shredded={"device.key": "0" * 64})
     done = esp_dps("register", unit)
     assert done.code == 1 and "on the board only" in done.err
+
+
+def test_the_timeline_as_a_picture(sim: Simulator, tmp_path: Path) -> None:
+    unit = make_unit(tmp_path, sim, "reg-svg")
+    picture = tmp_path / "timeline.svg"
+    assert esp_dps("register", unit, "--svg", picture).code == 0
+    text = picture.read_text()
+    assert "reg-svg, from this PC" in text and "TLS to DPS" in text and "certificate issued" in text

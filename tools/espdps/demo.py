@@ -19,33 +19,20 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from espdps import devices, keys
+from espdps import devices, keys, timeline
 from espdps.console import Event, show_fault
 from espdps.errors import ToolError
 from espdps.flash import flash
 from espdps.micropython import interpreter
 from espdps.monitor import Listener, open_port
 from espdps.simulator import Options, Simulator, serving
+from espdps.timeline import TITLES
 from espdps.virtual_board import VirtualBoard
 
 REGISTRATION_ID = "contoso-0001"
 BOARD = "UNIX"
 PATIENCE = 60.0  # seconds for one start of the board
 SOFT_RESET = "MPY: soft reboot"  # what MicroPython says on the way
-# The firmware's steps in a reader's words
-TITLES = {
-    "start": "power on",
-    "identity": "load credential",
-    "network": "network",
-    "clock": "clock",
-    "dps.connect": "TLS to DPS",
-    "dps.register": "register",
-    "dps.assigning": "assigning",
-    "dps.assigned": "assigned",
-    "certificate": "certificate issued",
-    "hub.ready": "TLS to Hub",
-    "hub.sent": "telemetry",
-}
 ADDED = {
     "dps.connect": "server verified, signed in by SAS token",
     "dps.register": "its private key never leaves the board",
@@ -60,9 +47,11 @@ class Start:
     console: Console
     steps: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    events: list[Event] = field(default_factory=list)
 
     def show(self, event: Event) -> None:
         """Print one line: what happened, how long it took, what there is to say."""
+        self.events.append(event)
         if event.fault:
             show_fault(event.fault, self.console)
         if event.step not in TITLES:
@@ -98,17 +87,26 @@ def timed(console: Console, title: str) -> Iterator[list[str]]:
     line(console, title, " ".join(words), time.monotonic() - begun)
 
 
-def main(directory: Path | None = None, run: Callable[[Path, Console], None] | None = None) -> int:
+def main(
+    directory: Path | None = None,
+    run: Callable[[Path, Console], list[Start]] | None = None,
+    picture: Path | None = None,
+) -> int:
     """Run the demonstration, of MicroPython unless `run` is another; 0 if all of it went as it should.
 
     `directory` keeps the simulator's, the device's and the board's files; without it they are gone afterwards.
+    `picture`: an SVG of both starts goes there.
     """
     console = Console(highlight=False)
     with contextlib.ExitStack() as stack:
         if directory is None:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="esp-dps-demo-")))
         try:
-            (run or _run)(directory, console)
+            first, second = (run or _run)(directory, console)
+            if picture:
+                parts = ("first start", first), ("after the plug was pulled", second)
+                timeline.write(picture, [timeline.Part(title, start.events) for title, start in parts])
+                console.print(f"the timeline is in {picture}", soft_wrap=True)
         except ToolError as error:
             console.print(Text(f"\nfailed: {error.message}", style="bold red"))
             if error.hint:
@@ -117,7 +115,7 @@ def main(directory: Path | None = None, run: Callable[[Path, Console], None] | N
     return 0
 
 
-def _run(folder: Path, console: Console) -> None:
+def _run(folder: Path, console: Console) -> list[Start]:
     begun = time.monotonic()
     console.print(Rule("esp-dps: from a blank board to telemetry with an issued certificate", style="dim"))
     with begun_with(folder, console, BOARD) as (sim, unit, hosts):
@@ -138,6 +136,7 @@ def _run(folder: Path, console: Console) -> None:
             console.print(Rule("the plug is pulled and put in again: clock lost, flash kept", style="dim"))
             second = _second_start(console, board, sim)
         summary(console, sim, first, second, f"{size}, {flashed} files in all", time.monotonic() - begun)
+        return [first, second]
 
 
 @contextmanager

@@ -15,8 +15,8 @@ from espdps.flash_drive import flash
 from espdps.virtual_drive import BOARD, VirtualDrive
 
 
-def run(folder: Path, console: Console) -> None:
-    """Show it, with all files in `folder`. Raises ToolError."""
+def run(folder: Path, console: Console) -> list[Start]:
+    """Show it, with all files in `folder`; both starts. Raises ToolError."""
     begun = time.monotonic()
     console.print(Rule("esp-dps: from a blank CIRCUITPY drive to telemetry with an issued certificate", style="dim"))
     with (
@@ -45,6 +45,7 @@ def run(folder: Path, console: Console) -> None:
         telemetry(console, sim, before)
         check_restart(sim, before)
         summary(console, sim, first, second, f"{size[0]} of source", time.monotonic() - begun)
+        return [first, second]
 
 
 def _started(console: Console, board: VirtualDrive, until: tuple[str, ...]) -> Start:

@@ -30,7 +30,7 @@ FILES = {
 LONGEST_HEARD = 122 - len("devices//messages/devicebound/#")
 SOON = 30  # days before its end in which a certificate is worth a note
 _MPY_VERSION = b"M\x06"
-_OLDEST = (1, 23)  # MicroPython, whose bytecode mpy-cross makes
+OLDEST = (1, 23)  # MicroPython, whose bytecode mpy-cross makes
 _OLDEST_CIRCUITPYTHON = (9, 2)  # its ssl takes any object with a socket's methods
 
 
@@ -281,7 +281,7 @@ def _dates(where: str, certificate: x509.Certificate, now: datetime, prefix: str
 
 
 def _compiled(profile: boards.Profile, firmware: Path) -> Iterator[Finding]:
-    if profile.min_version < _OLDEST:
+    if profile.min_version < OLDEST:
         version = ".".join(map(str, profile.min_version))
         yield Finding(f"{profile.name}.toml", f"MicroPython {version} is older than what runs the firmware, 1.23", "")
     sources = sorted((firmware / "aziot").glob("*.py"))

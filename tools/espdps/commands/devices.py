@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -17,6 +18,9 @@ from espdps.commands import output, secrets
 from espdps.commands.options import AsJson, DeviceKeyFile, Devices, GroupKeyFile, KeyType, SimFolder
 from espdps.errors import FAILED, WRONG_USE, ToolError
 from espdps.paths import DEVICES, FIRMWARE
+
+if TYPE_CHECKING:
+    from espdps.doctor import Finding
 
 app = typer.Typer()
 
@@ -147,24 +151,47 @@ def list_devices(devices_folder: Devices = DEVICES, as_json: AsJson = False) -> 
 
 @app.command()
 def doctor(
-    device: Annotated[str, typer.Argument(help="Registration id, or path of a device folder.")],
+    device: Annotated[str | None, typer.Argument(help="Registration id, or path of a device folder.")] = None,
+    port: Annotated[str | None, typer.Option(help="Look at the board on this serial port.")] = None,
     group_key_file: GroupKeyFile = None,
     firmware: Annotated[Path, typer.Option(help="Its folder.", show_default="firmware/ of the checkout")] = FIRMWARE,
     network: Annotated[bool, typer.Option("--network", help="Try the clock and the endpoint as well.")] = False,
     devices_folder: Devices = DEVICES,
     as_json: AsJson = False,
 ) -> None:
-    """Say what is wrong with a device folder, before any board is flashed.
+    """Say what is wrong with a device folder, before any board is flashed, or with a board.
 
     Looks at settings, keys, CSR, certificates, roots, profile, who may read the files, and whether the firmware
     compiles; no board, and no network without --network: that asks a time server, and DPS for a TLS handshake by the
     device's roots. With the group key (--group-key-file, or ESPDPS_GROUP_KEY) it checks that the
     device key comes from it. Exit code 1 if anything is wrong; a note alone is not.
 
+    With --port it stops the board's program and looks at runtime, heap, filesystem, clock, Wi-Fi, files and the issued
+    identity; then the program starts again.
+
     \b
     EXAMPLE
       esp-dps doctor greenhouse-1
+      esp-dps doctor greenhouse-1 --network
+      esp-dps doctor --port /dev/ttyUSB0
     """
+    if device is None and port is None:
+        raise ToolError("a DEVICE, or a board's --port", "esp-dps doctor --help", WRONG_USE)
+    wrong = _folder_findings(device, group_key_file, firmware, network, devices_folder, as_json) if device else 0
+    if port:
+        from espdps import board_doctor, repl
+
+        with repl.opened(port) as board:
+            found = board_doctor.examine(board)
+            board.restart()
+        wrong += _show_findings(port, found, as_json)
+    if wrong:
+        raise typer.Exit(FAILED)
+
+
+def _folder_findings(
+    device: str, group_key_file: Path | None, firmware: Path, network: bool, devices_folder: Path, as_json: bool
+) -> int:
     from espdps import doctor as worker
 
     folder = next((path for path in (devices_folder / device, Path(device)) if path.is_dir()), None)
@@ -177,6 +204,11 @@ def doctor(
         from espdps import reach
 
         found += reach.examine(folder)
+    return _show_findings(str(folder), found, as_json)
+
+
+def _show_findings(what: str, found: Sequence[Finding], as_json: bool) -> int:
+    """How many of them are wrong."""
     wrong = sum(finding.wrong for finding in found)
     for finding in found:
         if as_json:
@@ -187,9 +219,8 @@ def doctor(
         if finding.remedy:
             output.out.print(f"       {finding.remedy}", soft_wrap=True)
     if not as_json:
-        output.out.print(f"{folder}: " + (f"{wrong} wrong" if wrong else "nothing wrong"), soft_wrap=True)
-    if wrong:
-        raise typer.Exit(FAILED)
+        output.out.print(f"{what}: " + (f"{wrong} wrong" if wrong else "nothing wrong"), soft_wrap=True)
+    return wrong
 
 
 def _day(seconds: int | None) -> str:

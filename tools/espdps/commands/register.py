@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -25,6 +26,7 @@ def register(
         bool, typer.Option("--keep", help="Write identity.a and .b, as a board has them, to the device folder.")
     ] = False,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds for all of it.")] = 180,
+    picture: Annotated[Path | None, typer.Option("--svg", help="Write the timeline as a picture.")] = None,
     devices_folder: Devices = DEVICES,
     as_json: AsJson = False,
 ) -> None:
@@ -39,8 +41,9 @@ def register(
     EXAMPLE
       esp-dps register greenhouse-1
       esp-dps register greenhouse-1 --hub
+      esp-dps register greenhouse-1 --svg timeline.svg
     """
-    from espdps import demo, registration  # the demo brings the simulator along
+    from espdps import demo, registration, timeline  # the demo brings the simulator along
 
     before = 0.0
 
@@ -49,15 +52,22 @@ def register(
         if event.fault:
             output.out.print(Text(f"  error {event.text}", style="bold red"), soft_wrap=True)
             show_fault(event.fault, output.out)
-        elif event.step in demo.TITLES:
-            demo.line(output.out, demo.TITLES[event.step], event.text, event.seconds - before)
+        elif event.step in timeline.TITLES:
+            demo.line(output.out, timeline.TITLES[event.step], event.text, event.seconds - before)
             before = event.seconds
         else:
             output.out.print(Text(f"  {event.step} {event.text}".rstrip(), style="dim"), soft_wrap=True)
 
     unit = devices.load(devices.find(device, devices_folder))
-    tell = output.print_event if as_json else show
+    events: list[Event] = []
+
+    def tell(event: Event) -> None:
+        events.append(event)
+        (output.print_event if as_json else show)(event)
+
     fault = registration.register(unit, tell, hub=hub, keep=keep, seconds=timeout)
+    if picture:
+        timeline.write(picture, [timeline.Part(f"{unit.registration_id}, from this PC", events)])
     if fault:
         output.err.print(f"esp-dps: not registered: {fault.step} {fault.code}", soft_wrap=True)
         raise typer.Exit(REFUSED if fault.refused else FAILED)

@@ -187,6 +187,7 @@ def demo(
         Path | None, typer.Option("--dir", help="keep the simulator's, the device's and the board's files here")
     ] = None,
     runtime: Annotated[Runtime, typer.Option(help="What the board runs.")] = Runtime.MICROPYTHON,
+    picture: Annotated[Path | None, typer.Option("--svg", help="Write the timeline as a picture.")] = None,
 ) -> None:
     """Show the whole way, with no board and no Azure.
 
@@ -198,9 +199,10 @@ def demo(
     EXAMPLE
       make demo
       make demo RUNTIME=circuitpython
+      esp-dps demo --svg timeline.svg
     """
     from espdps import demo as demonstration
     from espdps import demo_drive
 
     run = demo_drive.run if runtime is Runtime.CIRCUITPYTHON else None
-    raise typer.Exit(demonstration.main(directory, run))
+    raise typer.Exit(demonstration.main(directory, run, picture))
