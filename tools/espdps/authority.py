@@ -108,17 +108,23 @@ def load(folder: Path, name: str, ask: Ask) -> Issuer:
         raise ToolError(f"no authority {name!r} in {folder}", hint, WRONG_USE)
     certificate = formats.certificates(files.read(certificate_file), str(certificate_file))[0]
     if not _is_ca(certificate):
-        raise ToolError(f"{certificate_file} is not the certificate of an authority")
+        raise ToolError(
+            f"{certificate_file} is not the certificate of an authority",
+            "take one that esp-dps ca root or ca intermediate made, or another with CA:TRUE",
+        )
     now = datetime.now(timezone.utc)
     if not certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc:
         raise ToolError(
             f"{certificate_file} is valid from {certificate.not_valid_before_utc:%Y-%m-%d}"
-            f" to {certificate.not_valid_after_utc:%Y-%m-%d} only"
+            f" to {certificate.not_valid_after_utc:%Y-%m-%d} only",
+            "make another: esp-dps ca root, ca intermediate",
         )
     above = _above(certificate, folder)
     key = formats.private_key(files.read(key_file), ask, str(key_file))
     if formats.spki(key.public_key()) != formats.spki(certificate.public_key()):
-        raise ToolError(f"{key_file} is not the key of {certificate_file}")
+        raise ToolError(
+            f"{key_file} is not the key of {certificate_file}", "esp-dps inspect says which belong together"
+        )
     return Issuer(certificate, key, above)
 
 

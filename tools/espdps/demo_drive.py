@@ -60,4 +60,4 @@ def _started(console: Console, board: VirtualDrive, until: tuple[str, ...]) -> S
             return start
         if event.step == "wait":  # after an error, which is shown with its meaning
             break
-    raise ToolError("the board did not get to its hub")
+    raise ToolError("the board did not get to its hub", "what it said is above; run it again")

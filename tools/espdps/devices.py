@@ -155,7 +155,7 @@ def device_key(folder: Path) -> str:
     """The device key of a folder, base64. Raises ToolError."""
     key = read_json(folder / "secrets.json").get("device_key")
     if not isinstance(key, str):
-        raise ToolError(f"{folder / 'secrets.json'}: 'device_key' is missing")
+        raise ToolError(f"{folder / 'secrets.json'}: 'device_key' is missing", "make it anew: esp-dps new … --force")
     return key
 
 
@@ -267,7 +267,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except ValueError:  # without the decoder's words, which may quote the file
         table = None
     if not isinstance(table, dict):
-        raise ToolError(f"{path} is not a JSON object")
+        raise ToolError(f"{path} is not a JSON object", "mend it, or have what made it make it again")
     return table
 
 

@@ -241,7 +241,8 @@ class _Run:
         device = devices.load(devices.find(row.registration_id, self._folder))
         if row.board and row.board != device.profile.name:
             raise ToolError(
-                f"{row.registration_id} is for {device.profile.name} in its folder, {row.board} in the plan"
+                f"{row.registration_id} is for {device.profile.name} in its folder, {row.board} in the plan",
+                "let plan and folder name the same board profile",
             )
         if device.profile.circuitpython:
             raise ToolError(
@@ -249,7 +250,10 @@ class _Run:
                 f"esp-dps flash {row.registration_id} --drive PATH",
             )
         if device.registration_id != row.registration_id:
-            raise ToolError(f"the folder of {row.registration_id} holds {device.registration_id}")
+            raise ToolError(
+                f"the folder of {row.registration_id} holds {device.registration_id}",
+                "give each device its own folder: esp-dps new",
+            )
         return device
 
     def _flash(self, board: repl.Board, about: About, device: Device, outcome: Outcome) -> None:

@@ -101,7 +101,9 @@ def unlock(load: Callable[[bytes | None], Any], ask: Ask, what: str) -> Any:
     try:
         return load(passphrase)
     except BAD:
-        raise ToolError(f"{what}: the passphrase is wrong, or the file is damaged") from None
+        raise ToolError(
+            f"{what}: the passphrase is wrong, or the file is damaged", "try the passphrase again, or take another copy"
+        ) from None
 
 
 class Locked(ToolError):
@@ -121,7 +123,7 @@ def private_key(content: bytes, ask: Ask, what: str) -> PrivateKey:
         if not found:
             raise ToolError(f"{what} holds no private key", f"but: {', '.join(block.label for block in blocks)}")
         if found[0].text is None:
-            raise ToolError(f"{what} is truncated: its private key has no end")
+            raise ToolError(f"{what} is truncated: its private key has no end", "take another copy")
         content = found[0].text
     try:
         key = unlock(lambda passphrase: load(content, passphrase), ask, what)

@@ -70,7 +70,7 @@ class HubClient(ServiceClient):
                         yield json.loads(line)
             except (OSError, ValueError, http.client.HTTPException):
                 pass  # cut off in the middle of a line
-        raise ToolError("the simulator stopped")
+        raise ToolError("the simulator stopped", "start it again: esp-dps sim --dir DIR")
 
 
 def line(event: dict[str, Any]) -> str:

@@ -31,9 +31,9 @@ def looks_like(content: bytes) -> bool:
 def unpack(content: bytes, ask: Ask, what: str) -> Content:
     """What is in a PFX; the password is asked for unless it is empty. Raises ToolError that calls it `what`."""
     if not looks_like(content):
-        raise ToolError(f"{what} is no PFX")
+        raise ToolError(f"{what} is no PFX", "esp-dps inspect says what it is")
     if (missing := formats.missing_bytes(content)) > 0:
-        raise ToolError(f"{what} is truncated: {missing} bytes are missing")
+        raise ToolError(f"{what} is truncated: {missing} bytes are missing", "take another copy")
 
     def load(password: bytes | None) -> Content:
         try:
@@ -50,7 +50,7 @@ def identity(content: Content, what: str) -> tuple[PrivateKey, list[x509.Certifi
     """The key and its certificates, leaf first, each issued by the next where they can be ordered. Raises ToolError."""
     leaf, others = content.certificates[:1], list(content.certificates[1:])
     if content.key is None or not leaf:
-        raise ToolError(f"{what} holds no private key with its certificate")
+        raise ToolError(f"{what} holds no private key with its certificate", "export it with its private key")
     kind = formats.kind_of(content.key.public_key())  # type: ignore[attr-defined]
     if kind not in keys.KINDS:
         raise ToolError(f"{what} is for a key of type {kind}", f"usable are {', '.join(keys.KINDS)}")
