@@ -215,7 +215,8 @@ def suffer(board: Board, dialogue: Dialogue, fault: Fault) -> tuple[str, float]:
         assert stored(board.unit) == files, what
 
     good = board.attempt("cached")
-    if good.code == "memory":
+    # A flight that was held back may arrive only now, and the Hub takes it for the newer connection of the two.
+    if good.code == "memory" or (fault.action == "delay" and good.code == "closed"):
         good = board.attempt("cached")
     what += f"and then:\n{good.text}"
     assert good.code == "ok" and board.delivered(good.number), what

@@ -91,10 +91,7 @@ class _Wire:
 
     def receive(self):
         read = self.stream.read
-        if not self.most:
-            self.stream.flush()
-            return None
-        packet = read(1)
+        packet = read(1) if self.most else None
         if packet is None:
             return None
         self.stream.setblocking(True)
