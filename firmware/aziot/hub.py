@@ -94,11 +94,12 @@ class Session:
 
         With 0 it takes up what is there. Call it at least once in two minutes, which is how long the Hub waits.
         """
-        end = due(ms or 1)
+        end = due(ms)
+        over = False
         while True:
             if self.cloud:
                 self.cloud.work()
-            if left(end) <= 0:
+            if over:
                 return
             if self.renew_at and clock.now() >= self.renew_at:
                 if self.record.not_after:
@@ -117,6 +118,7 @@ class Session:
                 self.mqtt.ping()
                 self._alive()
             self.mqtt.wait(max(1, min(left(end), left(self._ping))))
+            over = left(end) <= 0
 
     def renew(self):
         """Renew the certificate, or the token, at the next poll()."""

@@ -65,5 +65,6 @@ def test_unit_tests_on_circuitpython(tmp_path: Path) -> None:
         text=True,
         timeout=300,
     )
-    assert set(re.findall(r"^FAILED (\S+)", done.stdout, re.M)) == OTHERWISE, done.stdout
+    failed = dict(re.findall(r"^FAILED (\S+)\n((?:(?!FAILED ).*\n)*)", done.stdout, re.M))
+    assert failed.keys() == OTHERWISE, {name: failed[name] for name in failed.keys() - OTHERWISE}
     assert int(done.stdout.split()[-4]) >= 150, done.stdout
