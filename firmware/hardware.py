@@ -35,8 +35,12 @@ def log(step, text=""):
     now = time.ticks_ms()
     _uptime += time.ticks_diff(now, _ticks)
     _ticks = now
-    text = "".join([c if c >= " " else "?" for c in text[:300]])  # nobody else writes lines here
-    print("[%8.3f] %-12s %s" % (_uptime / 1000, step, text))
+    # Nobody else writes lines here. By bytes: a text of one letter, once made, stays in the heap among the names.
+    line = bytearray(text[:300].encode())
+    for i, c in enumerate(line):
+        if c < 32:
+            line[i] = 63
+    print("[%8.3f] %-12s %s" % (_uptime / 1000, step, line.decode()))
 
 
 def start():

@@ -28,11 +28,11 @@ def is_set():
     return now() >= _RELEASE
 
 
-def sync(hosts):
-    """Set the clock from the first NTP host that answers; AzureError "ntp" if none does."""
+def sync(ntp):
+    """Set the clock from the first host of ntp that answers; AzureError "ntp" if none does."""
     import ntptime
 
-    for host in hosts:
+    for host in ntp:
         ntptime.host = host
         try:
             ntptime.settime()
@@ -40,12 +40,13 @@ def sync(hosts):
                 return host
         except (OSError, ValueError, OverflowError, TypeError):  # no answer, or one that is none
             pass
-    raise AzureError("ntp", "clock", " ".join(map(str, hosts)))
+    raise AzureError("ntp", "clock", " ".join(map(str, ntp)))
 
 
-def unix(year, month, day, hour, minute, second):
-    # Days since 1970 of a Gregorian date, counting years from March so that February comes last.
-    # (time.mktime means local time on a PC and another epoch on a board.)
+def unix(date):
+    # Unix time of (year, month, day, hour, minute, second): days since 1970 of a Gregorian date, counting years from
+    # March so that February comes last. (time.mktime means local time on a PC and another epoch on a board.)
+    year, month, day, hour, minute, second = date
     if month < 3:
         year -= 1
         month += 12

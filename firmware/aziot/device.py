@@ -30,33 +30,32 @@ class Device:
         log(step, text) hears of each step.
         """
         identity = Identity(root, log)
+        csr = ", CSR" if identity.csr() else ""
+        identity.log("identity", identity.registration_id + ", " + identity.auth + csr)
+        device = Device(identity)
         # A module leaves its names behind when it goes. Each of a start once now, so that they lie at the bottom of the
         # heap and don't break into pieces what is above.
-        for name in ("dps", "chain", "x509") + (("sas", "keys") if identity.auth != "x509" else ()):
-            __import__("aziot." + name)
+        for name in ("dps", "chain", "x509", "store", "hub") + (("sas", "keys") if identity.auth != "x509" else ()):
+            _module(name)
             forget(name)
-        csr = ", CSR" if identity.csr() else ""
-        identity.log("identity", "%s, %s%s" % (identity.registration_id, identity.auth, csr))
-        return Device(identity)
+        return device
 
     def connect(self, payload=None, renew=False):
         """The Session, connected to IoT Hub: by way of DPS if no identity on flash works, or to renew its certificate.
 
         payload: custom JSON for DPS; what came back with the last registration is in self.payload. Raises AzureError.
         """
-        trusted, self._trusted = self._trusted, False
+        forget("faults", "renew", "chain")  # of the session before
         try:
             if self.session:
                 self.session.close()
-            self._connect(payload, trusted, renew)
+            self._connect(payload, renew)
         except MemoryError:
             raise AzureError("memory", "device")
         self._trusted = True
         self._ask = None
         if self.outbox:
-            from .outbox import flush
-
-            flush(self)
+            _module("outbox").flush(self)
         return self.session
 
     def send(self, body, properties=None):
@@ -65,15 +64,13 @@ class Device:
         A bytearray must not change afterwards. When more are kept than "outbox" in device.json says, the oldest goes,
         and self.dropped counts. AzureError "message" for one that the Hub will never take.
         """
-        from .outbox import send
+        return _module("outbox").send(self, body, properties)
 
-        return send(self, body, properties)
-
-    def _connect(self, payload, trusted, renew):
-        forget("faults", "renew", "chain")  # of the session before
+    def _connect(self, payload, renew):
+        trusted, self._trusted = self._trusted, False
         identity = self.identity
         log = identity.log
-        records = _store().load(identity.root)
+        records = _module("store").load(identity.root)
         # After any failure, and before a certificate is given up for its dates, the clock is set anew.
         if not (trusted and clock.is_set() and all(map(_valid, records))):
             try:
@@ -85,7 +82,7 @@ class Device:
         if renew:
             try:
                 self._provision(payload, True)
-                records = _store().load(identity.root)
+                records = _module("store").load(identity.root)
             except AzureError as e:
                 log("error", str(e))
         for record in filter(_valid, records):
@@ -97,7 +94,7 @@ class Device:
                     log("error", str(e))
                     try:
                         if not record.active:
-                            _store().refuse(record)
+                            _module("store").refuse(record)
                     except AzureError as full:  # no room to say so is no reason not to try the old one
                         log("error", str(full))
                 elif not self._lost():
@@ -108,7 +105,10 @@ class Device:
             seconds = urandom(1)[0] * identity.spread // 255
             log("wait", "%d s, then DPS" % seconds)
             pause(seconds)
-        self._open(self._provision(payload))
+        self._provision(payload)
+        forget()
+        # Not what _provision() had: that lies above the certificate's answer, which is gone now.
+        self._open(_module("store").load(identity.root)[0])
 
     def _lost(self):
         # The Hub is out of reach: is it time to ask DPS where it is now? Some time after the first failure, then ever
@@ -123,18 +123,18 @@ class Device:
         return ask
 
     def _open(self, record):
+        forget("store")  # TLS will want the certificate in one piece
         session = self.session
         if not session:
-            from .hub import Session
-
-            session = Session(self)
+            session = _module("hub").Session(self)
         session.open(record)
         self.session = session
+        forget("store")
 
     def _provision(self, payload, renew=False):
-        # Register -> the Record of what came back, which the Hub has yet to accept.
+        # Register; what came back is on flash then, and the Hub has yet to accept it.
         identity = self.identity
-        assignment = _register(identity, payload)
+        assignment = _module("dps").register(identity, payload)
         forget("dps", "dps2021", "chain")
         self.renewal = None
         self.payload = assignment.payload
@@ -149,34 +149,21 @@ class Device:
             if renew:
                 raise e
             identity.log("error", str(e))  # the Hub may still take the onboarding credential
-        return _store().save(identity.root, hub, device_id)
+        _module("store").save(identity.root, hub, device_id)
 
     def keep(self, hub, device_id, chain, csr):
-        """An issued chain (list of base64 DER) -> its Record on flash, pending; AzureError if it is not ours."""
+        """An issued chain (list of base64 DER) onto flash, pending; AzureError if it is not ours."""
         identity = self.identity
-        subject, issuer, start, end, chain = _pick(chain, csr, identity.registration_id)
+        subject, issuer, start, end, chain = _module("x509").pick(chain, csr, identity.registration_id)
         forget("x509")
         identity.log("certificate", "%s by %s until %s" % (subject, issuer, clock.iso(end)))
-        return _store().save(identity.root, hub, device_id, start, end, chain)
+        _module("store").save(identity.root, hub, device_id, start, end, chain)
 
 
-def _store():
-    from . import store
-
-    return store
+def _module(name):
+    # Not by an import statement: what that binds would keep a module that is to be forgotten.
+    return getattr(__import__("aziot." + name), name)
 
 
 def _valid(record):
     return not record.not_after or record.not_before - 300 <= clock.now() < record.not_after
-
-
-def _register(identity, payload):
-    from .dps import register
-
-    return register(identity, payload)
-
-
-def _pick(chain, csr, name):
-    from .x509 import pick
-
-    return pick(chain, csr, name)

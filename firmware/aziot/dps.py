@@ -28,8 +28,8 @@ class Assignment:
         self.payload = state.get("payload")
 
 
-def username(id_scope, registration_id, api):
-    return "%s/registrations/%s/api-version=%s" % (id_scope, registration_id, api)
+def username(id_scope, registration_id, dps_api):
+    return "%s/registrations/%s/api-version=%s" % (id_scope, registration_id, dps_api)
 
 
 def register_topic(rid):
@@ -132,10 +132,8 @@ def register(identity, payload=None, timeout=120):
         log("dps.register", "%s in %s" % (name, identity.id_scope))
         while True:
             rid += 1
-            if operation:
-                mqtt.publish(status_topic(rid, operation), "")
-            else:
-                mqtt.publish(register_topic(rid), request(name, identity.csr(), payload, form))
+            body = "" if operation else request(name, identity.csr(), payload, form)
+            mqtt.publish(status_topic(rid, operation) if operation else register_topic(rid), body)
             body = None
             gc.collect()
             limit = due(stream.timeout)

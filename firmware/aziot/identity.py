@@ -77,11 +77,12 @@ class Identity:
         """
         if self.auth == "x509":
             return ""
+        forget()
         from .sas import password
 
         token = password(self, *hub)
         forget("sas", "keys")
-        return token
+        return "%s" % token  # a copy, which doesn't lie where those two have lain
 
     def stream(self, step, record=None):
         """A Stream with this board's roots. It proves who it is by the certificate of a Record, else as in
@@ -95,5 +96,5 @@ class Identity:
         return Stream(step, self.timeout, root + "roots.pem", *pair)
 
 
-def _malformed(what):
-    return AzureError("config", "identity", what)
+def _malformed(name):
+    return AzureError("config", "identity", name)

@@ -9,18 +9,15 @@ def hmac_sha256(key, message):
     """RFC 2104 over SHA-256: bytes, bytes -> 32 bytes."""
     if len(key) > 64:
         key = sha256(key).digest()
-    inner = sha256(_pad(key, 0x36))
+    inner = _pad(key, 0x36)
     inner.update(message)
-    outer = sha256(_pad(key, 0x5C))
+    outer = _pad(key, 0x5C)
     outer.update(inner.digest())
     return outer.digest()
 
 
 def _pad(key, byte):
-    block = bytearray(bytes([byte]) * 64)
-    for i, k in enumerate(key):
-        block[i] ^= k
-    return block
+    return sha256(bytes([k ^ byte for k in key + bytes(64 - len(key))]))
 
 
 def decode_key(key_b64):
@@ -40,6 +37,6 @@ def sign(key_b64, text):
     return b2a_base64(hmac_sha256(decode_key(key_b64), text.encode())).strip().decode()
 
 
-def derive_device_key(group_key_b64, registration_id):
+def derive_device_key(group_key, registration_id):
     """The device's key in a symmetric-key enrollment group, base64: HMAC-SHA256(group key, registration id)."""
-    return sign(group_key_b64, registration_id)
+    return sign(group_key, registration_id)

@@ -5,19 +5,20 @@ from .errors import AzureError
 
 def quote(text):
     """Percent-encode all but RFC 3986 unreserved characters; str -> str."""
-    return "".join([chr(c) if c < 128 and _plain(chr(c)) else "%%%02X" % c for c in text.encode()])
+    # By bytes: a text of one letter, once made, stays in the heap among the names.
+    out = b""
+    for c in text.encode():
+        letter = bytes([c])
+        out += letter if letter.isalpha() or letter in b"0123456789-._~" else b"%%%02X" % c
+    return out.decode()
 
 
-def _plain(c):
-    return c.isalpha() or c in "0123456789-._~"
-
-
-def _token(resource, key_b64, expires):
+def _token(path, key_b64, expires):
     from .keys import sign
 
-    resource = quote(resource)
-    signature = quote(sign(key_b64, "%s\n%d" % (resource, expires)))
-    return "SharedAccessSignature sr=%s&sig=%s&se=%d" % (resource, signature, expires)
+    path = quote(path)
+    signature = quote(sign(key_b64, "%s\n%d" % (path, expires)))
+    return "SharedAccessSignature sr=%s&sig=%s&se=%d" % (path, signature, expires)
 
 
 def dps_token(id_scope, registration_id, key_b64, expires):
@@ -34,6 +35,8 @@ def password(identity, *hub):
     """A token with the key of an Identity, for DPS or for (hub, device id): a symmetric-key enrollment's device key is
     the Hub's too. AzureError "config", "key", or "clock": nobody signs by a clock that is not set.
     """
+    from .keys import derive_device_key  # before there is garbage: the table of modules may grow, and stays there
+
     if not clock.is_set():
         raise AzureError("clock", "clock")
     name = identity.registration_id
@@ -42,8 +45,6 @@ def password(identity, *hub):
     if not key:
         if not secrets.get("group_key"):
             raise AzureError("config", "identity", "device_key")
-        from .keys import derive_device_key
-
         identity.log("warning", "group key: development only")
         key = derive_device_key(secrets["group_key"], name)
     expires = clock.now() + identity.token_life

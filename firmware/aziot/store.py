@@ -18,27 +18,31 @@ class Record:
     spread: 0 to 255, random, but the same as long as this record lives.
     """
 
+    # It has no methods, for by one of those it would keep this module in the heap.
     leaf = 0
 
-    def __init__(self, path):
-        self.path = path
-        with open(path, "rb") as f:
-            line = f.readline(512)
-            state, digest, *numbers, self.hub, self.device_id = line.decode().split()
-            self.sequence, self.not_before, self.not_after = map(int, numbers)
-            line = line[67:]  # what the digest covers
-            seen = sha256()
-            while line > b"\n":
-                seen.update(line)
-                self.size = f.tell()
-                if not self.leaf and line[:8] == b"-----END":
-                    self.leaf = self.size
-                line = f.readline(99)
-        seen = seen.digest()
-        if seen.hex() != digest or state == "X":
-            raise ValueError
-        self.active = state == "A"
-        self.spread = seen[0]
+
+def _record(path):
+    record = Record()
+    record.path = path
+    with open(path, "rb") as f:
+        line = f.readline(512)
+        state, digest, *numbers, record.hub, record.device_id = line.decode().split()
+        record.sequence, record.not_before, record.not_after = map(int, numbers)
+        line = line[67:]  # what the digest covers
+        seen = sha256()
+        while line > b"\n":
+            seen.update(line)
+            record.size = f.tell()
+            if not record.leaf and line[:8] == b"-----END":
+                record.leaf = record.size
+            line = f.readline(99)
+    seen = seen.digest()
+    if seen.hex() != digest or state == "X":
+        raise ValueError
+    record.active = state == "A"
+    record.spread = seen[0]
+    return record
 
 
 def load(root):
@@ -47,7 +51,7 @@ def load(root):
     newest = 0
     for path in (root + "identity.a", root + "identity.b"):
         try:
-            record = Record(path)
+            record = _record(path)
             found.insert(1 if record.sequence < newest else 0, record)
             newest = record.sequence
         except (OSError, ValueError):  # not there, half written, damaged, refused

@@ -47,10 +47,10 @@ class _Link(IOBase):
     def write(self, buf):
         return self._wait(self.sock.write, buf, _OUT)
 
-    def _wait(self, transfer, buf, event):
+    def _wait(self, function, buf, event):
         try:
             while True:
-                done = transfer(buf)
+                done = function(buf)
                 if done is not None:
                     return done
                 ms = left(self.end)
@@ -83,6 +83,7 @@ class Stream:
         self.link = self.tls = None
 
     def wrap_socket(self, sock, server_hostname):
+        gc.collect()  # first, too: what TLS needs for long shall not lie above what is gone soon
         self.link = _Link(sock)
         self.link.until(self.timeout)
         roots, certificate, key, size = self.files

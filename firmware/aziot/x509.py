@@ -47,27 +47,27 @@ def _read(text):
     return bytes(issuer), [_time(text) for text in _parts(life)], bytes(subject), bytes(_parts(spki)[1])
 
 
-def _inner(der):
+def _inner(data):
     # The elements of the signed part of a certificate or a request.
-    return _parts(_parts(_parts(memoryview(der))[0])[0])
+    return _parts(_parts(_parts(memoryview(data))[0])[0])
 
 
-def _parts(der):
-    # The contents of the elements in der (memoryview); those with a context tag, which are optional in all that is read
-    # here (version, unique ids, extensions, attributes), are left out.
+def _parts(data):
+    # The contents of the elements in data (DER, memoryview); those with a context tag, which are optional in all that
+    # is read here (version, unique ids, extensions, attributes), are left out.
     parts = []
     at = 0
-    while at < len(der):
-        tag, size = der[at], der[at + 1]
+    while at < len(data):
+        tag, size = data[at], data[at + 1]
         at += 2
         if size > 127:
             start = at
             at += size & 127
-            size = int.from_bytes(der[start:at], "big")
-        if at + size > len(der):
+            size = int.from_bytes(data[start:at], "big")
+        if at + size > len(data):
             raise ValueError
         if tag < 128:
-            parts.append(der[at : at + size])
+            parts.append(data[at : at + size])
         at += size
     return parts
 
@@ -84,7 +84,9 @@ def _common_name(name):
 
 def _time(text):
     # UTCTime or GeneralizedTime (RFC 5280, 4.1.2.5) -> Unix time.
+    # What is left of the last 11 characters is the year, in 2 digits or in 4.
     text = str(text, "utf-8")
-    if len(text) == 13:
-        text = ("20" if text < "50" else "19") + text
-    return clock.unix(int(text[:4]), *[int(text[i : i + 2]) for i in range(4, 14, 2)])
+    date = [int(text[:-11])] + [int(text[i : i + 2]) for i in range(-11, -1, 2)]
+    if date[0] < 100:
+        date[0] += 2000 if date[0] < 50 else 1900
+    return clock.unix(date)

@@ -42,7 +42,8 @@ class Fleet:
         monkeypatch.setattr(hardware.time, "ticks_diff", lambda a, b: a - b)
         monkeypatch.setattr(device, "due", lambda ms: self.now * 1000 + ms)
         monkeypatch.setattr(device, "left", lambda end: end - self.now * 1000)
-        monkeypatch.setattr(device, "_store", lambda: self)
+        module = device._module
+        monkeypatch.setattr(device, "_module", lambda name: self if name == "store" else module(name))
         monkeypatch.setattr(device, "forget", lambda *names: None)
         monkeypatch.setattr(dps, "register", self.register)
         monkeypatch.setattr(hub.Session, "open", lambda session, record: self.open(record))

@@ -283,15 +283,15 @@ def test_a_chain_that_is_not_ours_changes_nothing():
 
 
 def test_out_of_memory_is_an_error_like_the_others():
-    def fails():
+    def fails(name):
         raise MemoryError
 
     with World() as world:
-        real, device._store = device._store, fails
+        real, device._module = device._module, fails
         try:
             assert raises("memory", world.connect).retriable
         finally:
-            device._store = real
+            device._module = real
 
 
 def test_a_clock_that_is_not_set_is_set_first():

@@ -65,7 +65,7 @@ def test_what_was_not_acknowledged_goes_first_after_the_reconnect():
     session.code = None
     at.identity.lines.clear()
 
-    def connect(payload, trusted, renew):
+    def connect(payload, renew):
         at.identity.log("hub.ready", "")
 
     at._connect = connect

@@ -98,10 +98,12 @@ class Bench:
         Raises ToolError when it does not end in time.
         """
         command, variables = self.command(program, device, bits=bits, heap=heap, frozen=frozen)
+        # As short as on a board, wherever this folder lies: paths of modules take their room in the heap.
+        paths = {"BENCH_LIBRARY": self.library.name, "BENCH_UNIT": f"{os.path.relpath(device, self._folder)}/"}
         try:
             return subprocess.run(
-                command, env={**variables, **(extra or {})}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                timeout=DEADLINE,
+                command, env={**variables, **paths, **(extra or {})}, stdin=subprocess.DEVNULL, capture_output=True,
+                text=True, timeout=DEADLINE, cwd=self._folder,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             raise ToolError(f"{program} did not end within {DEADLINE:.0f} s") from None
