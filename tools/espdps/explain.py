@@ -84,6 +84,11 @@ _TABLE: dict[tuple[str, str], Explanation] = {
         ("no time server answered yet", "the time that came back was out of all reason"),
         "Open UDP port 123 to the internet, or name a time server of your own network under ntp in device.json.",
     ),
+    ("clock", "pc"): _own(
+        "This PC's clock is not set, so neither certificates nor tokens can be checked.",
+        ("it has just started, or its battery is empty",),
+        "Set it, by a time server if there is one, and try again: nothing here does so.",
+    ),
     ("ntp", ""): _own(
         "No time server answered.",
         ("UDP port 123 is blocked", "no way to the internet", "the servers in device.json do not exist"),
@@ -418,7 +423,7 @@ def codes() -> list[str]:
 
 
 def _is_service_number(word: str) -> bool:
-    return word.isdecimal() and len(word) in (3, 6)
+    return word.isascii() and word.isdecimal() and len(word) in (3, 6)
 
 
 def markdown() -> str:
