@@ -22,7 +22,7 @@ from units import edit, make_unit
 from workshop import esp_dps
 
 from espdps import keys, registration
-from espdps.simulator import Options, Silence, Simulator, Trouble, serving
+from espdps.simulator import Chain, Options, Silence, Simulator, Trouble, serving
 
 ID = "contoso-0001"
 
@@ -60,13 +60,19 @@ def test_an_onboarding_certificate_that_nobody_enrolled(csr: bool, tmp_path: Pat
     assert done.code == 3 and "not registered: dps." in done.err, done.out + done.err
 
 
+def test_no_certificate_is_no_plain_success(tmp_path: Path, sim: Simulator) -> None:
+    sim.trouble = Trouble({"certificate": Chain("absent")})
+    done = esp_dps("register", make_unit(tmp_path, sim))
+    assert done.code == 0 and "no-certificate" in done.out and "registered, but not without an error" in done.out
+
+
 def test_no_end_in_time(tmp_path: Path, sim: Simulator, scratch: Path) -> None:
     sim.trouble = Trouble({"register": Silence()})
     unit, picture = make_unit(tmp_path, sim), tmp_path / "late.svg"
     edit(unit / "device.json", timeout=60)
     begun = time.monotonic()
     done = esp_dps("register", unit, "--timeout", "4", "--svg", picture)
-    assert done.code == 1 and "no answer to the end within 4 s" in done.err, done.out + done.err
+    assert done.code == 1 and "no answer to the end within 4 s; the last step was dps.register" in done.err, done.out + done.err
     assert time.monotonic() - begun < 15 and not list(scratch.iterdir())
     assert "TLS to DPS" in picture.read_text()
 

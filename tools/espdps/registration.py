@@ -116,13 +116,13 @@ def _run(flash: Path, tell: Callable[[Event], None], hub: bool, seconds: float) 
 
     timer = threading.Timer(seconds, stop)
     timer.start()
-    fault = None
+    fault, step = None, ""
     try:
         lines = Lines()
         assert process.stdout
         for data in process.stdout:
             for event in map(parse, lines.feed(data)):
-                fault = event.fault or fault
+                fault, step = event.fault or fault, event.step or step
                 tell(event)
         status = process.wait()
     finally:
@@ -130,7 +130,10 @@ def _run(flash: Path, tell: Callable[[Event], None], hub: bool, seconds: float) 
         process.kill()
         process.wait()
     if late.is_set():
-        raise ToolError(f"no answer to the end within {seconds:.0f} s", "give it longer: --timeout SECONDS")
+        raise ToolError(
+            f"no answer to the end within {seconds:.0f} s; the last step was {step or 'none'}",
+            "a service that throttles is asked again and again: look there, or give it longer: --timeout SECONDS",
+        )
     if status == 0:
         return None
     if fault is None:

@@ -76,4 +76,6 @@ def register(
         output.err.print(f"esp-dps: not registered: {fault.step} {fault.code}", soft_wrap=True)
         raise typer.Exit(REFUSED if fault.refused else FAILED)
     if not as_json:
-        output.out.print("registered, and connected to its hub" if hub else "registered", style="bold green")
+        done = "registered, and connected to its hub" if hub else "registered"
+        faults = any(event.fault for event in events)  # as when no certificate was issued, and the Hub takes the key
+        output.out.print(f"{done}, but not without an error: see above" if faults else done, style="bold green")
