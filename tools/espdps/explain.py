@@ -67,8 +67,13 @@ _TABLE: dict[tuple[str, str], Explanation] = {
     ),
     ("store", ""): _own(
         "The identity could not be written to flash or read from it.",
-        ("the filesystem is full", "the filesystem is damaged"),
-        "Remove files that are not needed; if that does not help, erase the board's filesystem and flash it again.",
+        (
+            "the filesystem is full",
+            "the filesystem is damaged",
+            "a CIRCUITPY drive that is the PC's just now, as after a reset with the button held",
+        ),
+        "A drive: reset the board without the button. Else remove files that are not needed; if that does not help, "
+        "erase the board's filesystem and flash it again.",
     ),
     ("network", ""): _own(
         "The board did not get onto the network.",
