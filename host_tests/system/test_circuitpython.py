@@ -218,6 +218,15 @@ def test_a_drive_that_is_the_pc_s_gets_no_identity_and_says_so(tmp_path: Path, s
     with Powered(unit, sim, BOARD_BUTTON="pressed") as board:
         outcome = board.wait("error")
     assert outcome.code == "store" and (unit / DRIVE / "identity.a").read_bytes() == BLANK, outcome.text
+    assert "this drive is the PC's: reset without the button" in outcome.text
+    # DPS was not even asked: at each retry it would issue another certificate that nobody keeps.
+    assert not [event for event in sim.events if event["event"].startswith("dps.")]
+    (unit / DRIVE / "board.json").write_text((unit / DRIVE / "board.json").read_text().replace("BUTTON", ""))
+    with Powered(unit, sim) as board:
+        board.wait("hub.sent")
+    edit(unit / DRIVE / "board.json", button="BUTTON")
+    with Powered(unit, sim, BOARD_BUTTON="pressed") as board:  # an identity that is there is used all the same
+        assert "error" not in board.wait("hub.sent").names
 
 
 def test_a_program_gets_no_more_than_circuitpython_has(tmp_path: Path, sim: Simulator) -> None:

@@ -61,3 +61,9 @@ def test_it_is_written(tmp_path: Path) -> None:
     path = tmp_path / "t.svg"
     timeline.write(path, [timeline.Part("x", [Event("on a hub", "hub.ready", 1.0)])])
     assert "on a hub" in path.read_text()
+
+
+def test_what_no_xml_can_hold_is_shown_as_a_question_mark() -> None:
+    events = [Event("a\uffff\ud800\x01b <&>", "hub.ready", 1.0)]
+    picture = timeline.svg([timeline.Part('x\x02"<&', events)])
+    assert "a???b <&>" in str(texts(ElementTree.fromstring(picture.encode())))

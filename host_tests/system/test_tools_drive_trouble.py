@@ -157,6 +157,30 @@ def test_a_drive_that_vanishes_and_the_next_run(bench: DriveBench, tmp_path: Pat
     assert bench.flash().copied[:2] == ["/hardware.py", "/lib/aziot/__init__.py"] and (bench.root / "code.py").exists()
 
 
+def test_a_users_own_programs_are_kept(bench: DriveBench) -> None:
+    (bench.root / "code.py").write_text("print('mine')\n")
+    (bench.root / "boot.py").write_text('print("Hello World!")\n')  # as on a new drive: nobody's
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("espdps.flash_drive._write", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "unplugged")))
+        with pytest.raises(ToolError, match="went away"):
+            bench.flash()
+    said = [text for step, text in bench.said if step == "note"]
+    assert said == ["/code.py was a program of yours: kept as code.py.before"]
+    bench.flash()  # goes on
+    assert bench.text("code.py.before") == "print('mine')\n" and not (bench.root / "boot.py.before").exists()
+    (bench.root / "code.py").write_text("an older one of ours\n")
+    bench.flash()
+    assert bench.text("code.py.before") == "print('mine')\n"
+
+
+def test_a_program_that_was_kept_is_not_lost_to_the_next(bench: DriveBench) -> None:
+    for name in ("app.py", "app.py.before"):
+        (bench.root / name).write_text(f"# {name}\n")
+    with pytest.raises(ToolError, match=r"has app.py and app.py.before"):
+        bench.flash()
+    assert bench.text("app.py") == "# app.py\n" and bench.text("app.py.before") == "# app.py.before\n"
+
+
 def test_a_copy_that_arrives_damaged(bench: DriveBench, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.fsync
 

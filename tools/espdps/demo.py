@@ -102,6 +102,8 @@ def main(
         if directory is None:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="esp-dps-demo-")))
         try:
+            if picture:
+                timeline.check(picture)
             first, second = (run or _run)(directory, console)
             if picture:
                 parts = ("first start", first), ("after the plug was pulled", second)

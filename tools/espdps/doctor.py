@@ -23,7 +23,7 @@ ANEW = "make it anew: esp-dps new … --force"
 LARGEST = {"device.csr": 2047, "roots.pem": 8192, "onboarding.crt": 8192, "device.json": 4096, "secrets.json": 4096}
 FILES = {
     "device.json", "secrets.json", "roots.pem", "device.csr", "device.key", "onboarding.crt", "onboarding.key",
-    "manifest.json",
+    "manifest.json", "identity.a", "identity.b",
 }  # fmt: skip
 # Characters. The umqtt.simple before 1.8 puts a subscription's length into one byte, enough for a topic of 122; the
 # longest one with the id in it is that of messages to the device.

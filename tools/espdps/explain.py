@@ -67,8 +67,13 @@ _TABLE: dict[tuple[str, str], Explanation] = {
     ),
     ("store", ""): _own(
         "The identity could not be written to flash or read from it.",
-        ("the filesystem is full", "the filesystem is damaged"),
-        "Remove files that are not needed; if that does not help, erase the board's filesystem and flash it again.",
+        (
+            "the filesystem is full",
+            "the filesystem is damaged",
+            "a CIRCUITPY drive that is the PC's just now, as after a reset with the button held",
+        ),
+        "A drive: reset the board without the button. Else remove files that are not needed; if that does not help, "
+        "erase the board's filesystem and flash it again.",
     ),
     ("network", ""): _own(
         "The board did not get onto the network.",
@@ -83,6 +88,11 @@ _TABLE: dict[tuple[str, str], Explanation] = {
         "The clock is not set, so neither certificates nor tokens can be checked.",
         ("no time server answered yet", "the time that came back was out of all reason"),
         "Open UDP port 123 to the internet, or name a time server of your own network under ntp in device.json.",
+    ),
+    ("clock", "pc"): _own(
+        "This PC's clock is not set, so neither certificates nor tokens can be checked.",
+        ("it has just started, or its battery is empty",),
+        "Set it, by a time server if there is one, and try again: nothing here does so.",
     ),
     ("ntp", ""): _own(
         "No time server answered.",
@@ -418,7 +428,7 @@ def codes() -> list[str]:
 
 
 def _is_service_number(word: str) -> bool:
-    return word.isdecimal() and len(word) in (3, 6)
+    return word.isascii() and word.isdecimal() and len(word) in (3, 6)
 
 
 def markdown() -> str:

@@ -30,6 +30,10 @@ LIBRARY = "/lib/aziot"
 IDENTITY = ("/roots.pem", "/device.csr", "/onboarding.crt", *SECRET, *SLOTS)
 RUNS_FIRST = "/code.txt"  # CircuitPython prefers it to code.py
 DRAFT = ".esp-dps.new"
+# Names of a user's programs, too: on a drive that never had this firmware they are kept, where nothing runs them.
+PROGRAMS = (CODE, "/boot.py", "/app.py", "/hardware.py")
+BEFORE = ".before"
+FRESH = b'print("Hello World!")'  # CircuitPython's own code.py on a new drive
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _GONE = {errno.EIO, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ENOMEDIUM}
@@ -77,9 +81,13 @@ def flash(
             return result
         if drives.read_only(target.root):
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-        todo.check_room()
+        programs = [] if app_only else _programs(target.root, todo.copy)
+        todo.check_room(programs)
         if not app_only:  # before the first secret
             binding = bindings.bind(folder, target.uid, device.registration_id, rebind=rebind)
+        for name in programs:
+            _at(target.root, name).rename(_at(target.root, name + BEFORE))
+            tell("note", f"{name} was a program of yours: kept as {name[1:]}{BEFORE}")
         todo.do(result, tell)
     if not app_only:
         bindings.complete(folder, binding)
@@ -115,11 +123,12 @@ class _Todo:
             self.remove = [name for name in self.remove if name not in SLOTS or _found(_at(root, name)) != blank]
             self.blank = [name for name in SLOTS if name in self.remove or not _at(root, name).exists()]
 
-    def check_room(self) -> None:
-        """Raises ToolError if it does not all fit onto the drive."""
+    def check_room(self, kept: list[str]) -> None:
+        """Raises ToolError if it does not all fit onto the drive beside what is `kept`."""
         space = os.statvfs(self.root)
         sizes = [len(self.files[name]) for name in self.copy] + [len(BLANK)] * len(self.blank)
-        freed = [_at(self.root, name).stat().st_size for name in (*self.remove, *self.copy) if self._there(name)]
+        names = [name for name in (*self.remove, *self.copy) if name not in kept and self._there(name)]
+        freed = [_at(self.root, name).stat().st_size for name in names]
         need = sum(-(-size // space.f_frsize) for size in sizes)
         if need - sum(-(-size // space.f_frsize) for size in freed) > space.f_bavail:
             have = space.f_bavail * space.f_frsize // 1024
@@ -167,6 +176,20 @@ def _fit(files: dict[str, bytes], root: Path, device: Device, tell: Callable[[st
         del files[name]
     if compiled:
         tell("note", f"left as .mpy, whose version is yours to know: {', '.join(compiled)}")
+
+
+def _programs(root: Path, copy: list[str]) -> list[str]:
+    """What a user had there. Raises ToolError rather than lose one that was kept before."""
+    if _at(root, LIBRARY).exists():
+        return []
+    found = [name for name in PROGRAMS if name in copy and _at(root, name).is_file()]
+    found = [name for name in found if _at(root, name).read_bytes().strip().replace(b"'", b'"') not in (b"", FRESH)]
+    for name in found:
+        if _at(root, name + BEFORE).exists():
+            raise ToolError(
+                f"{root} has {name[1:]} and {name[1:]}{BEFORE}", "move them from the drive, if they are yours"
+            )
+    return found
 
 
 def _has_compiled(source: Path) -> bool:

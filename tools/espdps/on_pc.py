@@ -25,7 +25,7 @@ def main(folder: str, hub: bool) -> int:
     try:
         device = Device.load(folder + "/", log)
         if not clock.is_set():
-            raise AzureError("ntp", "clock", f"this PC says {clock.iso(clock.now())}")
+            raise AzureError("clock", "pc", f"this PC says {clock.iso(clock.now())}")
         if hub:
             session = device.connect()
             session.send({"count": 1})

@@ -3,21 +3,29 @@ The device folder is only read, unless the identity is kept; what runs works on 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from espdps import devices
+from espdps import devices, files
 from espdps.console import Event, Fault, Lines, parse
 from espdps.errors import ToolError
 from espdps.paths import FIRMWARE, ROOT, SHIMS
 
 SLOTS = ("identity.a", "identity.b")
+# All that the firmware's modules read, and not what else lies there: on a blank board there is no identity, and a
+# user's own module must not be taken for one of Python's.
+READ = ("device.json", "secrets.json", "roots.pem", "device.csr", "device.key", "onboarding.crt", "onboarding.key")
+_ELSEWHERE = "a copy of the device is made there for a moment; TMPDIR names another place"
+_ENDS = (signal.SIGTERM, signal.SIGHUP)  # a terminal that is closed sends the second
 
 
 def register(
@@ -37,26 +45,65 @@ def register(
         raise ToolError(
             f"{device.folder.name}: its keys are on the board only", "look at the board itself: esp-dps monitor"
         )
-    with tempfile.TemporaryDirectory(prefix="esp-dps-register-") as name:  # 0700
-        flash = Path(name)
-        for path in device.folder.iterdir():
-            if path.is_file() and path.name not in SLOTS:  # as on a blank board
-                shutil.copy2(path, flash / path.name)
+    if keep and not os.access(device.folder, os.W_OK | os.X_OK):  # before anything is asked of the service
+        raise ToolError(f"{device.folder} cannot be written to", "without --keep it need not be")
+    with _ending_tidily(), _scratch() as flash:
+        try:
+            for name in READ:
+                if (device.folder / name).is_file():
+                    shutil.copyfile(device.folder / name, flash / name)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise ToolError(f"{flash.parent}: {error.strerror}", _ELSEWHERE) from None
+            raise ToolError(f"{error.filename or flash}: {error.strerror}") from None
         fault = _run(flash, tell, hub, seconds)
         if keep and fault is None:
-            found = {slot: (flash / slot).read_bytes() for slot in SLOTS if (flash / slot).is_file()}
-            for slot in SLOTS:
+            found = [slot for slot in SLOTS if (flash / slot).is_file()]
+            kept = [files.Output(device.folder / slot, (flash / slot).read_bytes(), secret=True) for slot in found]
+            files.write(kept, force=True)
+            for slot in set(SLOTS) - set(found):
                 (device.folder / slot).unlink(missing_ok=True)
-            devices.write_files(str(device.folder), found)
     return fault
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[Path]:
+    """A folder for one run, which nobody else may read. Raises ToolError."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="esp-dps-register-")  # 0700
+    except OSError as error:
+        raise ToolError(f"a copy of the device cannot be made: {error.strerror}", _ELSEWHERE) from None
+    with folder as name:
+        yield Path(name)
+
+
+@contextlib.contextmanager
+def _ending_tidily() -> Iterator[None]:
+    """Who is told to end leaves no process and no copy of a key behind either."""
+
+    def end(number: int, _frame: object) -> None:
+        sys.exit(128 + number)  # as shells count it
+
+    try:
+        before = [signal.signal(number, end) for number in _ENDS]
+    except ValueError:  # not the main thread, which alone hears signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number, handler in zip(_ENDS, before, strict=True):
+            signal.signal(number, handler)
 
 
 def _run(flash: Path, tell: Callable[[Event], None], hub: bool, seconds: float) -> Fault | None:
     paths = (FIRMWARE, SHIMS / "cpython", ROOT / "tools")
+    # Keys that other commands take from the environment are no business of this one.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ESPDPS_")}
     process = subprocess.Popen(
         [sys.executable, "-m", "espdps.on_pc", str(flash), *(["hub"] if hub else [])],
         cwd=flash,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths)), "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**environment, "PYTHONPATH": os.pathsep.join(map(str, paths)), "PYTHONDONTWRITEBYTECODE": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,  # a traceback could show what nobody shall see
@@ -69,13 +116,13 @@ def _run(flash: Path, tell: Callable[[Event], None], hub: bool, seconds: float) 
 
     timer = threading.Timer(seconds, stop)
     timer.start()
-    fault = None
+    fault, step = None, ""
     try:
         lines = Lines()
         assert process.stdout
         for data in process.stdout:
             for event in map(parse, lines.feed(data)):
-                fault = event.fault or fault
+                fault, step = event.fault or fault, event.step or step
                 tell(event)
         status = process.wait()
     finally:
@@ -83,7 +130,10 @@ def _run(flash: Path, tell: Callable[[Event], None], hub: bool, seconds: float) 
         process.kill()
         process.wait()
     if late.is_set():
-        raise ToolError(f"no answer to the end within {seconds:.0f} s", "give it longer: --timeout SECONDS")
+        raise ToolError(
+            f"no answer to the end within {seconds:.0f} s; the last step was {step or 'none'}",
+            "a service that throttles is asked again and again: look there, or give it longer: --timeout SECONDS",
+        )
     if status == 0:
         return None
     if fault is None:

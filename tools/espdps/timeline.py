@@ -3,12 +3,16 @@ An SVG that reads on light and dark ground alike. It shows what the events say a
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape
 
+from espdps import files
 from espdps.console import Event
+from espdps.errors import ToolError
 
 # The firmware's steps in a reader's words, and what kind of work ends with each
 TITLES = {
@@ -43,6 +47,7 @@ _COLOURS = {
 _STYLE = """text { font: 12px system-ui, sans-serif; fill: #24292f } .dim { fill: #656d76 } .title { font-weight: 600 }
 .grid { stroke: #8884; stroke-width: 1 }
 @media (prefers-color-scheme: dark) { text { fill: #e6edf3 } .dim { fill: #9198a1 } }"""
+_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, 2.2
 _LEFT, _BARS, _RIGHT, _ROW, _TOP = 150, 470, 300, 22, 50  # widths and heights in pixels
 
 
@@ -55,8 +60,22 @@ class Part:
 
 
 def write(path: Path, parts: Sequence[Part]) -> None:
-    """Write the picture of these starts, each on the same scale. Raises OSError."""
-    path.write_text(svg(parts), encoding="utf-8")
+    """Write the picture of these starts, each on the same scale, whole or not at all. Raises ToolError."""
+    check(path)
+    files.write([files.Output(path, svg(parts).encode())], force=True)
+
+
+def check(path: Path) -> None:
+    """Raises ToolError if no picture can be written there: for a caller with a long way to it.
+
+    In the place of an earlier picture, but of nothing else.
+    """
+    files.refuse_existing([path], force=True)
+    if path.is_file() and path.stat().st_size and not files.read(path).startswith(b"<svg"):
+        raise ToolError(f"{path} is there already and no picture", "give another name")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise ToolError(f"{path}: {above} cannot be written to", "give another place")
 
 
 def svg(parts: Sequence[Part]) -> str:
@@ -71,11 +90,12 @@ def svg(parts: Sequence[Part]) -> str:
         top += _TOP + _ROW * len(events) + 14
     width, height = _LEFT + _BARS + _RIGHT, top + 24
     lines += _legend(top)
-    return (
+    picture = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         f'role="img" aria-label="{escape(parts[0].title if parts else "", {chr(34): "&quot;"})}">\n'
         f"<style>{_STYLE}</style>\n" + "\n".join(lines) + "\n</svg>\n"
     )
+    return _NO_XML.sub("?", picture)  # a service's own words may be anything
 
 
 def _part(title: str, events: Sequence[Event], scale: float, top: int) -> list[str]:

@@ -4,7 +4,9 @@ import errno
 
 from adafruit_connection_manager import connection_manager_close_all
 from adafruit_minimqtt.adafruit_minimqtt import MQTT, MMQTTException
+from aziot.errors import AzureError
 from aziot.runtime import pool
+from storage import getmount
 
 
 class MQTTException(Exception):
@@ -123,6 +125,9 @@ class MQTTClient:
     sock = None
 
     def __init__(self, client_id, server, port, user, password, keepalive, ssl):
+        # Only DPS has such user names. What it issues has to be stored: it is not asked where nothing can be.
+        if "/registrations/" in user and getmount("/").readonly:
+            raise AzureError("store", "dps.connect", "this drive is the PC's: reset without the button")
         self.address = server, port
         self.ssl = ssl
         _wire.open(self)

@@ -25,7 +25,7 @@ def register(
     keep: Annotated[
         bool, typer.Option("--keep", help="Write identity.a and .b, as a board has them, to the device folder.")
     ] = False,
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds for all of it.")] = 180,
+    timeout: Annotated[float, typer.Option(min=1, max=86400, help="Seconds for all of it.")] = 180,
     picture: Annotated[Path | None, typer.Option("--svg", help="Write the timeline as a picture.")] = None,
     devices_folder: Devices = DEVICES,
     as_json: AsJson = False,
@@ -65,11 +65,17 @@ def register(
         events.append(event)
         (output.print_event if as_json else show)(event)
 
-    fault = registration.register(unit, tell, hub=hub, keep=keep, seconds=timeout)
     if picture:
-        timeline.write(picture, [timeline.Part(f"{unit.registration_id}, from this PC", events)])
+        timeline.check(picture)  # before anything is asked of the service
+    try:
+        fault = registration.register(unit, tell, hub=hub, keep=keep, seconds=timeout)
+    finally:  # no answer in time is a picture, too
+        if picture and events:
+            timeline.write(picture, [timeline.Part(f"{unit.registration_id}, from this PC", events)])
     if fault:
         output.err.print(f"esp-dps: not registered: {fault.step} {fault.code}", soft_wrap=True)
         raise typer.Exit(REFUSED if fault.refused else FAILED)
     if not as_json:
-        output.out.print("registered, and connected to its hub" if hub else "registered", style="bold green")
+        done = "registered, and connected to its hub" if hub else "registered"
+        faults = any(event.fault for event in events)  # as when no certificate was issued, and the Hub takes the key
+        output.out.print(f"{done}, but not without an error: see above" if faults else done, style="bold green")
