@@ -4,12 +4,15 @@ drive is flashed and run with adafruit_minimqtt, by CPython with stand-ins for C
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import secrecy
+
+from espdps.demo import ADDED
 
 
 @pytest.fixture(scope="module", params=["micropython", "circuitpython"])
@@ -18,6 +21,7 @@ def demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp("demo")
     done = subprocess.run(
         [sys.executable, "-m", "espdps.cli", "demo", "--dir", str(folder), "--runtime", request.param],
+        env={**os.environ, "COLUMNS": "80"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -53,6 +57,16 @@ def test_every_step_is_shown_in_order(demo: tuple[Path, str]) -> None:
         found = text.find(words, at + 1)
         assert found > at, f"{words!r} missing in:\n{text}"
         at = found
+
+
+def test_all_of_it_is_read_in_80_columns(demo: tuple[Path, str]) -> None:
+    lines = demo[1].splitlines()
+    assert max(map(len, lines)) == 80 and "…" not in demo[1] and not [line for line in lines if line != line.rstrip()]
+    words = " ".join(demo[1].split())
+    for note in ADDED.values():
+        assert note in words
+    figures = lines[next(number for number, line in enumerate(lines) if "a real identity" in line) + 1 : -1]
+    assert len(figures) == 6, "a figure has two lines"
 
 
 def test_what_the_service_saw(demo: tuple[Path, str]) -> None:
