@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import secrecy
 
 from espdps.demo import ADDED
+from espdps.paths import ROOT
 
 
 @pytest.fixture(scope="module", params=["micropython", "circuitpython"])
@@ -67,6 +69,21 @@ def test_all_of_it_is_read_in_80_columns(demo: tuple[Path, str]) -> None:
         assert note in words
     figures = lines[next(number for number, line in enumerate(lines) if "a real identity" in line) + 1 : -1]
     assert len(figures) == 6, "a figure has two lines"
+
+
+@pytest.mark.parametrize("demo", ["micropython"], indirect=True)
+def test_readme_shows_the_demo_as_it_is(demo: tuple[Path, str]) -> None:
+    (shown,) = re.findall(
+        r"^```text\n(── mpremote.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    assert max(map(len, shown.splitlines())) == 80
+    begin, end = demo[1].index("── mpremote"), demo[1].index("the plug is pulled")
+    assert _words(shown) == _words(demo[1][begin:end])
+
+
+def _words(text: str) -> list[str]:
+    """Without what differs from run to run: all that has a digit in it, and how long a line is."""
+    return re.sub(r"\S*\d\S*", "#", text.replace("─", " ")).split()
 
 
 def test_what_the_service_saw(demo: tuple[Path, str]) -> None:
