@@ -4,12 +4,17 @@ drive is flashed and run with adafruit_minimqtt, by CPython with stand-ins for C
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import secrecy
+
+from espdps.demo import ADDED
+from espdps.paths import ROOT
 
 
 @pytest.fixture(scope="module", params=["micropython", "circuitpython"])
@@ -18,6 +23,7 @@ def demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp("demo")
     done = subprocess.run(
         [sys.executable, "-m", "espdps.cli", "demo", "--dir", str(folder), "--runtime", request.param],
+        env={**os.environ, "COLUMNS": "80"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -53,6 +59,31 @@ def test_every_step_is_shown_in_order(demo: tuple[Path, str]) -> None:
         found = text.find(words, at + 1)
         assert found > at, f"{words!r} missing in:\n{text}"
         at = found
+
+
+def test_all_of_it_is_read_in_80_columns(demo: tuple[Path, str]) -> None:
+    lines = demo[1].splitlines()
+    assert max(map(len, lines)) == 80 and "…" not in demo[1] and not [line for line in lines if line != line.rstrip()]
+    words = " ".join(demo[1].split())
+    for note in ADDED.values():
+        assert note in words
+    figures = lines[next(number for number, line in enumerate(lines) if "a real identity" in line) + 1 : -1]
+    assert len(figures) == 6, "a figure has two lines"
+
+
+@pytest.mark.parametrize("demo", ["micropython"], indirect=True)
+def test_readme_shows_the_demo_as_it_is(demo: tuple[Path, str]) -> None:
+    (shown,) = re.findall(
+        r"^```text\n(── mpremote.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    assert max(map(len, shown.splitlines())) == 80
+    begin, end = demo[1].index("── mpremote"), demo[1].index("the plug is pulled")
+    assert _words(shown) == _words(demo[1][begin:end])
+
+
+def _words(text: str) -> list[str]:
+    """Without what differs from run to run: all that has a digit in it, and how long a line is."""
+    return re.sub(r"\S*\d\S*", "#", text.replace("─", " ")).split()
 
 
 def test_what_the_service_saw(demo: tuple[Path, str]) -> None:

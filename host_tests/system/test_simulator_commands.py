@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, TimeoutError
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,8 @@ import pytest
 from cryptography import x509
 from simulator_client import PahoDevice, hub_device, provision
 
+from espdps import sim_folder
+from espdps.errors import ToolError
 from espdps.paths import ROOT
 from espdps.simulator import Options, Simulator, serving
 
@@ -192,6 +198,43 @@ def simulate(folder: Path, *words: str) -> subprocess.Popen[str]:
         env={**os.environ, "PYTHONPATH": str(ROOT / "tools"), "COLUMNS": "120"},
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
+
+
+def test_a_command_right_after_the_simulators_waits_for_it(tmp_path: Path) -> None:
+    process = simulate(tmp_path / "sim")
+    try:
+        code, output, errors = Hub(tmp_path / "sim", "device", "nobody").done()
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=15)
+    assert (code, "404001" in errors) == (3, True), output + errors
+
+
+def test_a_simulator_is_waited_for_until_it_listens_or_gives_up(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        (tmp_path / "sim.json").write_text("of one that was killed")
+        with sim_folder.held(tmp_path):
+            waiting = pool.submit(sim_folder.wait, tmp_path)
+            with pytest.raises(TimeoutError):
+                waiting.result(1.5)  # longer than for one that is not there at all
+            (tmp_path / "sim.json").touch()
+            assert waiting.result(10)
+        with sim_folder.held(tmp_path):
+            waiting = pool.submit(sim_folder.wait, tmp_path)
+            with pytest.raises(TimeoutError):
+                waiting.result(1.5)
+        begin = time.monotonic()
+        assert not waiting.result(10) and time.monotonic() - begin < 5
+
+
+def test_who_looks_for_a_simulator_does_not_keep_it_from_starting(tmp_path: Path) -> None:
+    with open(tmp_path / "ports.json", "a+") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        letting_go = threading.Timer(0.1, fcntl.flock, (file, fcntl.LOCK_UN))
+        letting_go.start()
+        with sim_folder.held(tmp_path), pytest.raises(ToolError, match="another"), sim_folder.held(tmp_path):
+            pass
+        letting_go.join()
 
 
 def test_a_simulator_comes_back_where_it_was_and_alone(tmp_path: Path) -> None:

@@ -323,7 +323,10 @@ def test_waiting_ends_with_the_event(sim: Simulator) -> None:
 
 
 def test_main_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
-    code = f"from pathlib import Path; from espdps.simulator.server import main; main(Path({str(tmp_path)!r}))"
+    code = (
+        "from pathlib import Path; from espdps.simulator.server import main; "
+        f"main(Path({str(tmp_path)!r}), open({str(tmp_path / 'ports.json')!r}, 'a+'))"
+    )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment

@@ -22,14 +22,16 @@ from simulator_pki import registered
 from espdps.paths import ROOT
 from espdps.simulator import Options, Simulator, serving
 
-# Options of az iot dps (azure-iot 0.30), by its reference.
+# Options of az iot dps: azure-iot 0.32.0b1 by its reference, and the last three of 1.0.0b2, which came in the place of
+# --credential-policy-name.
 AZ_OPTIONS = """
     --dps-name --resource-group --enrollment-id --attestation-type --primary-key --secondary-key --certificate-path
     --secondary-certificate-path --root-ca-name --secondary-root-ca-name --device-id --credential-policy-name
     --reprovision-policy --allocation-policy --iot-hubs --webhook-url --api-version --initial-twin-tags
     --initial-twin-properties --edge-enabled --provisioning-status --registration-id --certificate-name --path --etag
-    --show-keys --query --output
+    --show-keys --query --output --adr-namespace --adr-ca-name --adr-cert-policy-name
 """.split()
+CERTIFICATE_FILES = ("--path", "--certificate-path", "--secondary-certificate-path")
 
 
 @pytest.fixture(scope="module")
@@ -289,6 +291,10 @@ def az(folder: Path, *words: str | Path) -> tuple[list[list[str]], str]:
         assert {word for word in command if word.startswith("--")} <= set(AZ_OPTIONS)
         assert command[command.index("--dps-name") + 1] == "contoso"
         assert command[command.index("--resource-group") + 1] == "rg"
+        for name in CERTIFICATE_FILES:
+            if name in command:  # by az itself: "Certificate file type must be either '.pem' or '.cer'."
+                path = folder / option(command, name)
+                assert path.suffix in (".pem", ".cer") and b"BEGIN CERTIFICATE" in path.read_bytes()
     return commands, done.stdout
 
 
@@ -348,7 +354,10 @@ def test_az_for_a_device_and_for_an_authority(sim: Simulator, tmp_path: Path) ->
     (command,), _ = az(tmp_path, "create", "g", "--group", "--ca", "contoso")
     assert command[2:4] == ["enrollment-group", "create"] and option(command, "--root-ca-name") == "contoso"
     (command,), _ = az(tmp_path, "create", "g", "--group", "--cert", "ca/root.crt")
-    assert option(command, "--certificate-path") == "ca/root.crt"
+    assert option(command, "--certificate-path") == "ca/root.crt.pem"
+    (tmp_path / "ca" / "other.cer").write_bytes((tmp_path / "ca" / "root.crt").read_bytes())
+    (command,), text = az(tmp_path, "create", "g", "--group", "--cert", "ca/other.cer")
+    assert option(command, "--certificate-path") == "ca/other.cer" and "cp " not in text
     esp_dps_command = tmp_path / "bin" / "esp-dps"
     esp_dps_command.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT / "tools"} exec {sys.executable} -m espdps.cli "$@"\n')
     esp_dps_command.chmod(0o700)
@@ -357,9 +366,9 @@ def test_az_for_a_device_and_for_an_authority(sim: Simulator, tmp_path: Path) ->
         ["certificate", "show"], ["certificate", "generate-verification-code"],
         ["certificate", "show"], ["certificate", "verify"],
     ]  # fmt: skip
-    assert option(commands[-1], "--path") == "proof.crt" and option(commands[-1], "--etag") == "ANSWER"
+    assert option(commands[-1], "--path") == "proof.pem" and option(commands[-1], "--etag") == "ANSWER"
     proof = subprocess.run(
-        ["openssl", "x509", "-in", "proof.crt", "-noout", "-subject"], cwd=tmp_path, capture_output=True, text=True
+        ["openssl", "x509", "-in", "proof.pem", "-noout", "-subject"], cwd=tmp_path, capture_output=True, text=True
     )
     assert "ANSWER" in proof.stdout
     for words, verb in (
@@ -373,6 +382,19 @@ def test_az_for_a_device_and_for_an_authority(sim: Simulator, tmp_path: Path) ->
     ):
         commands, _ = az(tmp_path, *words)
         assert commands[-1][2 : 2 + len(verb)] == verb
+
+
+def test_az_names_a_policy_by_itself_or_in_full(sim: Simulator, tmp_path: Path) -> None:
+    (command,), _ = az(tmp_path, "create", "g", "--group", "--credential-policy", "short")
+    assert option(command, "--credential-policy-name") == "short" and "--adr-namespace" not in command
+    (command,), _ = az(tmp_path, "create", "g", "--group", "--credential-policy", "contoso/issuer/short")
+    assert option(command, "--adr-namespace") == "contoso" and option(command, "--adr-ca-name") == "issuer"
+    assert option(command, "--adr-cert-policy-name") == "short" and "--credential-policy-name" not in command
+    for policy in ("", "a/b", "a//b", "a/b/", "a/b/c/d"):
+        done = esp_dps("enroll", "create", "g", "--group", "--credential-policy", policy, "--az", folder=tmp_path)
+        assert (done.returncode, done.stdout) == (2, "") and "NAMESPACE/AUTHORITY/POLICY" in done.stderr
+    done = esp_dps("enroll", "create", "g", "--sim", str(sim.directory), "--credential-policy", "a/b/c", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "") and "by az only" in done.stderr
 
 
 # Services gone bad

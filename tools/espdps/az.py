@@ -30,10 +30,11 @@ class Az:
             words += ["--attestation-type", enrollment.attestation]
         for name, key in zip(("--primary-key", "--secondary-key"), enrollment.keys, strict=False):
             words += [name, Shell(f'"{key.shell}"')]
+        copies: list[str] = []
         for name, one in zip(
             ("--certificate-path", "--secondary-certificate-path"), enrollment.certificates, strict=False
         ):
-            words += [name, str(one.file)]
+            words += [name, _certificate(one.file, copies)]
         for name, authority in zip(
             ("--root-ca-name", "--secondary-root-ca-name"), enrollment.authorities, strict=False
         ):
@@ -41,7 +42,7 @@ class Az:
         if enrollment.device_id is not None:
             words += ["--device-id", enrollment.device_id]
         if enrollment.policy is not None:
-            words += ["--credential-policy-name", enrollment.policy]
+            words += _policy(enrollment.policy)
         words += ["--reprovision-policy", _REPROVISION[enrollment.reprovision]]
         words += ["--allocation-policy", enrollment.allocation]
         if enrollment.hubs:
@@ -57,7 +58,7 @@ class Az:
             words += ["--edge-enabled", "true"]
         if not enrollment.enabled:
             words += ["--provisioning-status", "disabled"]
-        return self._line(f"{_of(enrollment.group)} create", words)
+        return "\n".join([*copies, self._line(f"{_of(enrollment.group)} create", words)])
 
     def enrollment(self, verb: str, id: str, group: bool, *words: str) -> str:
         """`verb`: show, delete, or update with more words."""
@@ -76,6 +77,11 @@ class Az:
     def authority(self, verb: str, name: str | None = None, *words: str) -> str:
         named = [] if name is None else ["--certificate-name", name]
         return self._line(f"certificate {verb}", [*named, *words])
+
+    def upload(self, name: str, path: Path) -> str:
+        copies: list[str] = []
+        words = ["--path", _certificate(path, copies)]
+        return "\n".join([*copies, self.authority("create", name, *words)])
 
     def etag(self, name: str) -> Shell:
         """What a change of a certificate has to name."""
@@ -110,6 +116,22 @@ def quoted(path: Path | str) -> str:
 def content_of(path: Path) -> str:
     """How a shell gets at what is in a file, within double quotes."""
     return f"$(cat {quoted(path)})"
+
+
+def _certificate(path: Path, copies: list[str]) -> str:
+    """The name by which az takes a certificate: it refuses all but .pem and .cer, so others get a copy."""
+    if path.suffix in (".pem", ".cer"):
+        return str(path)
+    copies.append(f"cp {quoted(path)} {quoted(f'{path}.pem')}")
+    return f"{path}.pem"
+
+
+def _policy(policy: str) -> list[str]:
+    """A policy in full needs azure-iot 1.0.0b2 or later, a name alone one of the previews before."""
+    names = policy.split("/")
+    options = ("--adr-namespace", "--adr-ca-name", "--adr-cert-policy-name")
+    pairs = zip(options if len(names) == 3 else ("--credential-policy-name",), names, strict=True)
+    return [word for pair in pairs for word in pair]
 
 
 def _of(group: bool) -> str:

@@ -32,10 +32,12 @@ from espdps.virtual_board import VirtualBoard
 REGISTRATION_ID = "contoso-0001"
 BOARD = "UNIX"
 PATIENCE = 60.0  # seconds for one start of the board
+_BEFORE = 32  # columns of a line before what is said in it
+_LEAST = 40  # of what is said
 SOFT_RESET = "MPY: soft reboot"  # what MicroPython says on the way
 ADDED = {
     "dps.connect": "server verified, signed in by SAS token",
-    "dps.register": "its private key never leaves the board",
+    "dps.register": "sent: the CSR, not the private key",
     "hub.ready": "signed in by certificate",
 }
 
@@ -67,15 +69,17 @@ class Start:
 def line(console: Console, title: str, text: str, seconds: float | None = None, note: str = "") -> None:
     """One step: its name, its duration, what it said, and why that matters."""
     duration = "" if seconds is None else f"{seconds * 1000:6.0f} ms"
-    if len(text) + len(note) + 36 > console.width:
-        note = ""  # what happened comes before why it matters
-    console.print(
-        Text(f"  {title:<19}", style="cyan")
-        + Text(f"{duration:>9}  ", style="dim")
-        + Text(text)
-        + Text(f"  {note}" if note else "", style="dim"),
-        soft_wrap=True,
-    )
+    room = max(console.width - _BEFORE, _LEAST)
+    lines = [*Text(text).wrap(console, room)] or [Text()]
+    notes = [*Text(note, style="dim").wrap(console, room)] if note else []
+    lines[-1].rstrip()
+    if notes and len(lines[-1]) + 2 + len(notes[0]) <= room:
+        lines[-1] += Text("  ") + notes.pop(0)
+    left = Text(f"  {title:<19}", style="cyan") + Text(f"{duration:>9}  ", style="dim")
+    for one in (*lines, *notes):
+        one.rstrip()
+        console.print(left + one, soft_wrap=True)
+        left = Text(" " * _BEFORE)
 
 
 @contextmanager
@@ -235,7 +239,7 @@ def summary(console: Console, sim: Simulator, first: Start, second: Start, files
     dps = next(event for event in events if event["event"] == "closed" and event["connection"] == 1)
     certificate = next(event["certificate"] for event in events if event["event"] == "dps.assigned")
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_row("blank board to its hub", f"{first.seconds:.1f} s, 3 s of them as the service asked; 2 handshakes")
+    table.add_row("blank board to its hub", f"{first.seconds:.1f} s, 3 s of them as DPS asked; 2 handshakes")
     table.add_row("next start", f"{second.seconds:.2f} s, 1 handshake, nothing asked of DPS")
     table.add_row(
         "registration", f"{dps['flights_in']} flights, {dps['bytes_in']:,} bytes out, {dps['bytes_out']:,} in"

@@ -18,7 +18,7 @@ from espdps.virtual_drive import BOARD, VirtualDrive
 def run(folder: Path, console: Console) -> list[Start]:
     """Show it, with all files in `folder`; both starts. Raises ToolError."""
     begun = time.monotonic()
-    console.print(Rule("esp-dps: from a blank CIRCUITPY drive to telemetry with an issued certificate", style="dim"))
+    console.print(Rule("esp-dps: from a blank drive to telemetry with an issued certificate", style="dim"))
     with (
         begun_with(folder, console, BOARD) as (sim, unit, hosts),
         VirtualDrive(folder / "CIRCUITPY", hosts) as board,

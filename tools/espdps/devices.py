@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from espdps import boards, keys, shred
+from espdps import boards, keys, shred, sim_folder
 from espdps.errors import WRONG_USE, ToolError
 from espdps.paths import DEVICES
 
@@ -272,9 +272,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_simulator(folder: Path) -> dict[str, Any]:
-    """What a running simulator says of itself in `folder`/sim.json. Raises ToolError."""
+    """What a running simulator says of itself in `folder`/sim.json; one that is starting is waited for.
+
+    Raises ToolError.
+    """
     path = folder / "sim.json"
-    if not path.is_file():
+    if not sim_folder.wait(folder):
         raise ToolError(f"{path} is missing", f"start the simulator: esp-dps sim --dir {folder}")
     info = read_json(path)
     missing = {"host", "mqtt_port", "ntp_port", "id_scope", "roots", "groups"} - info.keys()

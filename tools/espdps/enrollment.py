@@ -49,7 +49,8 @@ class Certificate:
 class Enrollment:
     """An individual enrollment, or with `group` a group's. Primary first, and at most two each: `keys` (none: the
     service makes them), `certificates` (the device's, or the signers of a group), `authorities` (names of certificates
-    that the service has verified, for a group). `webhook`: URL and API version, for custom allocation.
+    that the service has verified, for a group). `policy`: its name, or NAMESPACE/AUTHORITY/POLICY, which az alone
+    takes so far. `webhook`: URL and API version, for custom allocation.
     """
 
     id: str
@@ -81,6 +82,9 @@ class Enrollment:
             raise ToolError("static allocation has exactly one hub", "give one --hub", WRONG_USE)
         if (self.allocation == "custom") != (self.webhook is not None):
             raise ToolError("custom allocation and --webhook-url-file go together", "give both", WRONG_USE)
+        if self.policy is not None and (self.policy.count("/") not in (0, 2) or "" in self.policy.split("/")):
+            hint = "its name, or NAMESPACE/AUTHORITY/POLICY"
+            raise ToolError(f"{self.policy!r} names no credential policy", hint, WRONG_USE)
         for key in self.keys:
             keys.decode_key(key.value, "enrollment's key")
 
@@ -90,7 +94,10 @@ class Enrollment:
         return "x509" if self.certificates or self.authorities else "symmetricKey"
 
     def body(self) -> Body:
-        """The JSON of a PUT. What is left out is the service's own."""
+        """The JSON of a PUT. What is left out is the service's own. Raises ToolError."""
+        if "/" in (self.policy or ""):
+            hint = "--az prints its command; here the policy is named by its name alone"
+            raise ToolError(f"the policy {self.policy} can be given by az only", hint, WRONG_USE)
         body: Body = {
             "enrollmentGroupId" if self.group else "registrationId": self.id,
             "attestation": self._attestation(),

@@ -53,7 +53,13 @@ Allocation = Enum("Allocation", {name: name for name in enrollment.ALLOCATIONS},
 Reprovision = Enum("Reprovision", {name: name for name in enrollment.REPROVISION}, type=str)  # type: ignore[misc]
 Id = Annotated[str, typer.Argument(metavar="ID", help="Registration id, or with --group the group's name.")]
 OfGroup = Annotated[bool, typer.Option("--group", help="It is an enrollment group.")]
-Policy = Annotated[str | None, typer.Option("--credential-policy", help="Credential policy that issues certificates.")]
+Policy = Annotated[
+    str | None,
+    typer.Option(
+        "--credential-policy",
+        help="Credential policy that issues certificates: its name, or with --az NAMESPACE/AUTHORITY/POLICY.",
+    ),
+]
 Hubs = Annotated[list[str] | None, typer.Option("--hub", help="One of these hubs only; may be given more than once.")]
 
 

@@ -70,7 +70,7 @@ def upload(
         output.show_rows([_authority(client.upload(name, pem))], "", as_json)
 
     target = Target(sim, endpoint, policy_name, policy_key_file, by_az)
-    target.run(do, lambda tool: [tool.authority("create", name, "--path", str(cert))])
+    target.run(do, lambda tool: [tool.upload(name, cert)])
 
 
 @app.command("verify")
@@ -103,8 +103,8 @@ def verify(
 
     def print_az(tool: az.Az) -> list[str]:
         where = f"--dir {az.quoted(folder)} --issuer {az.quoted(issuer)}"
-        made = f'esp-dps ca verify-proof "$CODE" {where} --out proof.crt'
-        words = ("--path", "proof.crt", "--etag", tool.etag(name))
+        made = f'esp-dps ca verify-proof "$CODE" {where} --out proof.pem'
+        words = ("--path", "proof.pem", "--etag", tool.etag(name))
         return [tool.code(name), made, tool.authority("verify", name, *words)]
 
     Target(sim, endpoint, policy_name, policy_key_file, by_az).run(do, print_az)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from espdps import boards, devices
+from espdps import boards, devices, sim_folder
 from espdps.commands.options import SimFolder
 from espdps.errors import WRONG_USE, ToolError
 
@@ -31,6 +31,7 @@ class Log(str, enum.Enum):
 
 @app.command()
 def sim(
+    context: typer.Context,
     folder: Annotated[Path, typer.Option("--dir", help="Its folder: keys, certificates, sim.json.")],
     certificate_seconds: Annotated[
         int | None, typer.Option(min=1, help="Life of an issued certificate, to see renewals. Else 30 days.")
@@ -86,6 +87,7 @@ def sim(
       devices = "greenhouse-*"
       probability = 0.1
     """
+    ports = context.with_resource(sim_folder.held(folder))  # at once: a command typed next waits for it
     from espdps.simulator import Options, Scenario, StateFileError, server
     from espdps.simulator import scenario as scenarios
     from espdps.simulator.throttle import POLLS_IN_10_SECONDS, REGISTRATIONS_A_MINUTE
@@ -107,11 +109,9 @@ def sim(
     except ValueError as error:
         raise ToolError(str(error), "", WRONG_USE) from None
     try:
-        server.main(folder, options, as_json=log is Log.JSON)
+        server.main(folder, ports, options, as_json=log is Log.JSON)
     except StateFileError as error:
         raise ToolError(str(error), "take another --state, or stop the one that has it") from None
-    except BlockingIOError:
-        raise ToolError(f"{folder}: another simulator runs in this folder", "take another --dir, or stop it") from None
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import os
 import signal
@@ -219,22 +218,20 @@ def serving(directory: Path, options: Options | None = None, on_event: OnEvent |
         loop.close()
 
 
-def main(directory: Path, options: Options | None = None, as_json: bool = False) -> None:
+def main(directory: Path, ports: TextIO, options: Options | None = None, as_json: bool = False) -> None:
     """Serves until SIGINT or SIGTERM, with one printed line an event, at the same ports as the last time in this
-    folder: its boards know them. One simulator a folder. ``as_json``: each line is a JSON object, the first one too.
+    folder: its boards know them, and ``ports`` keeps them, a file for reading and appending that this process alone
+    has. ``as_json``: each line is a JSON object, the first one too.
 
-    Raises OSError when a port is taken, BlockingIOError when another simulator serves this folder.
+    Raises OSError when a port is taken.
     """
     allow_open(_FLEET)
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with open(directory / "ports.json", "a+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        file.seek(0)
-        ports: dict[str, Any] = {}
-        with contextlib.suppress(ValueError, KeyError, TypeError):  # the first time, or written by hand
-            before = json.load(file)
-            ports = {name: int(before[name]) for name in PORTS}
-        asyncio.run(_serve(directory, replace(options or Options(), **ports), file, as_json))
+    ports.seek(0)
+    known: dict[str, Any] = {}
+    with contextlib.suppress(ValueError, KeyError, TypeError):  # the first time, or written by hand
+        before = json.load(ports)
+        known = {name: int(before[name]) for name in PORTS}
+    asyncio.run(_serve(directory, replace(options or Options(), **known), ports, as_json))
 
 
 async def _serve(directory: Path, options: Options, ports: TextIO, as_json: bool) -> None:
