@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from espdps.errors import WRONG_USE, ToolError
+from espdps.errors import WRONG_USE, ToolError, of_system
 
 APPLICATION = 0x65445053  # "eDPS": which kind of SQLite file it is (PRAGMA application_id)
 COMMIT_SECONDS = 0.1
@@ -78,7 +78,7 @@ class Bundle:
             if empty:
                 self._db.executescript(_SCHEMA)
         except OSError as error:
-            raise ToolError(f"{path}: {error.strerror}") from None
+            raise of_system(error, path) from None
         except sqlite3.Error as error:
             raise _trouble(path, error) from None
         if not ours:

@@ -162,7 +162,7 @@ def request(content: bytes, what: str) -> x509.CertificateSigningRequest:
 def check_passphrase(passphrase: bytes) -> bytes:
     """The passphrase itself, if openssl takes it as well. Raises ToolError."""
     if not 1 <= len(passphrase) <= LONGEST_PASSPHRASE:
-        raise ToolError(f"a passphrase has 1 to {LONGEST_PASSPHRASE} bytes", "", WRONG_USE)
+        raise ToolError(f"a passphrase has 1 to {LONGEST_PASSPHRASE} bytes", "take another one", WRONG_USE)
     return passphrase
 
 

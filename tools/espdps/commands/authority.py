@@ -150,10 +150,15 @@ def device(
         names = keys.common_names(request.subject)
         if [name.lower() for name in names] != [registration_id.lower()]:
             raise ToolError(
-                f"{csr_file} is for {', '.join(names) or 'nobody'}, not for {registration_id}", "", WRONG_USE
+                f"{csr_file} is for {', '.join(names) or 'nobody'}, not for {registration_id}",
+                f"esp-dps csr {registration_id} makes one that is, or name the device that it is for",
+                WRONG_USE,
             )
         if formats.kind_of(request.public_key()) not in keys.KINDS:
-            raise ToolError(f"{csr_file} is for a key of type {formats.kind_of(request.public_key())}")
+            raise ToolError(
+                f"{csr_file} is for a key of type {formats.kind_of(request.public_key())}",
+                f"have it made anew for one of {', '.join(keys.KINDS)}",
+            )
         certificate = authority.device(registration_id, request.public_key(), issuer, days)
     else:
         key = keys.new_key(key_type.value)
