@@ -146,7 +146,7 @@ class Bundle:
 
 def _trouble(path: Path, error: sqlite3.Error) -> ToolError:
     if "locked" in str(error):
-        return ToolError(f"{path} is in use", "by another run of esp-dps fleet; wait until it has ended")
+        return ToolError(f"{path} is in use", "another run of esp-dps fleet has it: wait until that has ended")
     if isinstance(error, sqlite3.DatabaseError) and "not a database" in str(error):
         return ToolError(f"{path} is not a bundle of device folders", "give another name", WRONG_USE)
     return ToolError(f"{path}: {error}", "what is complete stays; start again when that is mended")

@@ -162,7 +162,11 @@ def device_key(folder: Path) -> str:
 def check_id_scope(id_scope: str) -> None:
     """Raises ToolError unless it looks like one."""
     if not _ID_SCOPE.fullmatch(id_scope):
-        raise ToolError(f"{id_scope!r} is no id scope", "it looks like 0ne00ABCDEF", WRONG_USE)
+        raise ToolError(
+            f"{id_scope!r} is no id scope",
+            "copy it from the overview page of the DPS instance: it looks like 0ne00ABCDEF",
+            WRONG_USE,
+        )
 
 
 def check_shredding(profile: boards.Profile, shred_after_flash: bool) -> None:
@@ -170,7 +174,7 @@ def check_shredding(profile: boards.Profile, shred_after_flash: bool) -> None:
     if shred_after_flash and profile.circuitpython:
         raise ToolError(
             f"{profile.name} has CircuitPython: whoever plugs its drive in may read and change it",
-            "--shred-after-flash is for boards with MicroPython",
+            "leave --shred-after-flash out: it is for boards with MicroPython",
             WRONG_USE,
         )
 

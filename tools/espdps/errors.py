@@ -54,9 +54,9 @@ def of_system(
     error: OSError, path: str | PathLike[str] | None = None, *, after: str = "", exit_code: int = FAILED
 ) -> ToolError:
     """What the system says of `path`, or of the path that it names, in its words; `after`: what to know besides."""
-    where = path if path is not None else error.filename
-    words = error.strerror or type(error).__name__
-    hint = NEXT.get(error.errno or 0, NEXT_ELSE)
-    return ToolError(
-        f"{where}: {words}" if where is not None else words, f"{hint}; {after}" if after else hint, exit_code
-    )
+    where = path or error.filename or "this machine"
+    words = error.strerror or str(error)
+    told = ToolError(f"{where}: {words}", NEXT.get(error.errno or 0, NEXT_ELSE), exit_code)
+    if after:
+        told.hint += f"; {after}"
+    return told

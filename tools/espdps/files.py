@@ -38,7 +38,7 @@ def read(path: Path) -> bytes:
     if len(content) > LARGEST:
         raise ToolError(f"{path} is larger than any key or certificate", f"{LARGEST} bytes are the most that is read")
     if not content:
-        raise ToolError(f"{path} is empty", "was it copied whole?")
+        raise ToolError(f"{path} is empty", "copy it again, and see that it is whole")
     return content
 
 

@@ -41,6 +41,8 @@ def read_roots(path: Path) -> bytes:
     except OSError as error:
         raise of_system(error, path) from None
     except ValueError:
-        raise ToolError(f"{path}: no certificates in PEM", "roots are PEM: -----BEGIN CERTIFICATE-----") from None
+        raise ToolError(
+            f"{path}: no certificates in PEM", "take a file with roots in PEM: -----BEGIN CERTIFICATE-----"
+        ) from None
 
     return b"".join(certificate.public_bytes(serialization.Encoding.PEM) for certificate in certificates)

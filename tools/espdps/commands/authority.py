@@ -103,7 +103,9 @@ def intermediate(
       esp-dps ca device greenhouse-1 --issuer line-7
     """
     if "/" in file_name or file_name.startswith(".") or file_name == authority.ROOT:
-        raise ToolError(f"{file_name!r} is no name for an intermediate's files", "letters and digits", WRONG_USE)
+        raise ToolError(
+            f"{file_name!r} is no name for an intermediate's files", "take one of letters and digits", WRONG_USE
+        )
     paths = _paths(folder, file_name, force)
     issuer = authority.load(folder, issuer_name, secrets.opener(passphrase_file))
     passphrase = _passphrase(encrypt, new_passphrase_file, paths[1])

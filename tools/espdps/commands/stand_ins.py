@@ -107,7 +107,9 @@ def sim(
     try:
         options = Options(**given)
     except ValueError as error:
-        raise ToolError(str(error), "correct that option; esp-dps sim --help shows each", WRONG_USE) from None
+        raise ToolError(
+            f"esp-dps sim: {error}", "correct that option; esp-dps sim --help shows each", WRONG_USE
+        ) from None
     try:
         server.main(folder, options, as_json=log is Log.JSON)
     except StateFileError as error:
