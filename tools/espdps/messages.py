@@ -406,8 +406,7 @@ def markdown() -> str:
 
 
 def _code(text: str) -> str:
-    marks = "``" if "`" in text else "`"
-    return f"{marks}{text}{marks}".replace("|", "\\|")
+    return f"`{text.replace('`', chr(39))}`".replace("|", "\\|")
 
 
 def _plain(text: str) -> str:

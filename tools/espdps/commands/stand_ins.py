@@ -108,7 +108,7 @@ def sim(
         options = Options(**given)
     except ValueError as error:
         raise ToolError(
-            f"esp-dps sim: {error}", "correct that option; esp-dps sim --help shows each", WRONG_USE
+            f"the simulator: {error}", "correct that option; esp-dps sim --help shows each", WRONG_USE
         ) from None
     try:
         server.main(folder, options, as_json=log is Log.JSON)
