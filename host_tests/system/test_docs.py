@@ -52,7 +52,8 @@ def test_commands_are_those_that_there_are(block: Block) -> None:
 @every_page
 def test_commands_named_in_a_sentence_exist(page: Path) -> None:
     for words in manual.code(page):
-        for line in manual.esp_dps_lines(words):
+        # what has no esp-dps in it is none of its commands, and need not be a shell's words
+        for line in manual.esp_dps_lines(words) if "esp-dps" in words else ():
             try:
                 manual.check(line, whole=False)
             except ValueError as error:

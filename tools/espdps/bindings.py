@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 
-from espdps.errors import ToolError
+from espdps.errors import ToolError, of_system
 
 FILE = "boards.csv"
 _CHIP_ID = re.compile(r"(?:[0-9a-f]{2}){1,16}")
@@ -42,7 +42,7 @@ def read(devices: Path) -> dict[str, Binding]:
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise ToolError(f"{path}: {error.strerror}") from None
+        raise of_system(error, path) from None
     except UnicodeDecodeError:
         raise ToolError(f"{path} is no text", "restore it from a backup, or remove it and flash anew") from None
 
@@ -114,7 +114,10 @@ def _refusal(other: Binding, chip_id: str, registration_id: str) -> ToolError:
 def _parse(path: Path, text: str) -> dict[str, Binding]:
     rows = csv.reader(io.StringIO(text, newline=""))
     if next(rows, None) != _COLUMNS:
-        raise ToolError(f"{path}, line 1: the columns are not {','.join(_COLUMNS)}")
+        raise ToolError(
+            f"{path}, line 1: the columns are not {','.join(_COLUMNS)}",
+            "put that line back, or restore the file from a backup",
+        )
     found: dict[str, Binding] = {}
     chips: set[str] = set()
     for row in rows:
@@ -147,11 +150,11 @@ def _locked(devices: Path) -> Iterator[None]:
     try:
         handle = os.open(devices, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        raise ToolError(f"{devices}: {error.strerror}") from None
+        raise of_system(error, devices) from None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     except OSError as error:
-        raise ToolError(f"{devices / FILE} cannot be written: {error.strerror}") from None
+        raise of_system(error, devices / FILE, after="nothing was flashed") from None
     finally:
         os.close(handle)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from espdps.errors import WRONG_USE, ToolError
+from espdps.errors import WRONG_USE, ToolError, of_system
 from espdps.paths import BOARDS
 
 if sys.version_info >= (3, 11):
@@ -102,13 +102,15 @@ def load(name: str, folder: Path = BOARDS) -> Profile:
         text = path.read_text(encoding="utf-8")
         table = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ToolError(f"{path.name}: not TOML: {error}") from None
+        raise ToolError(
+            f"{path.name}: not TOML: {error}", "correct that line; boards/README.md says what a profile holds"
+        ) from None
     except OSError as error:
-        raise ToolError(f"{path}: {error.strerror}") from None
+        raise of_system(error, path) from None
     runtime = table.get("runtime")
     if runtime is not None and runtime not in list(_SCHEMAS):  # not the keys themselves: a list is no key of a dict
         rule = _COMMON["runtime"][2]
-        raise ToolError(f"{path.name}:{_line(text, 'runtime')}: 'runtime' must be {rule}")
+        raise ToolError(f"{path.name}:{_line(text, 'runtime')}: 'runtime' must be {rule}", "take one of these")
     schema = _SCHEMAS[runtime or MICROPYTHON]
     for key in table:
         if key not in schema:
@@ -123,10 +125,13 @@ def load(name: str, folder: Path = BOARDS) -> Profile:
             if needed:
                 raise ToolError(f"{path.name}: {key!r} is missing", f"{key} is {rule}")
         elif type(table[key]) is not kind or not holds(table[key]):  # not isinstance: true is no pin number
-            raise ToolError(f"{path.name}:{_line(text, key)}: {key!r} must be {rule}")
+            raise ToolError(
+                f"{path.name}:{_line(text, key)}: {key!r} must be {rule}",
+                "correct it; boards/README.md explains each key",
+            )
     if ("led" in table) != ("led_on" in table):
         key = "led" if "led" in table else "led_on"
-        raise ToolError(f"{path.name}:{_line(text, key)}: 'led' and 'led_on' go together")
+        raise ToolError(f"{path.name}:{_line(text, key)}: 'led' and 'led_on' go together", "give both, or neither")
     major, minor = table["min_version"].split(".")
     values = {"led": None, "led_on": None} | table
     values |= {"name": name, "min_version": (int(major), int(minor)), "mpy": tuple(table.get("mpy", ()))}

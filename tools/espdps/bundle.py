@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from espdps.errors import WRONG_USE, ToolError
+from espdps.errors import WRONG_USE, ToolError, of_system
 
 APPLICATION = 0x65445053  # "eDPS": which kind of SQLite file it is (PRAGMA application_id)
 COMMIT_SECONDS = 0.1
@@ -78,7 +78,7 @@ class Bundle:
             if empty:
                 self._db.executescript(_SCHEMA)
         except OSError as error:
-            raise ToolError(f"{path}: {error.strerror}") from None
+            raise of_system(error, path) from None
         except sqlite3.Error as error:
             raise _trouble(path, error) from None
         if not ours:
@@ -146,7 +146,7 @@ class Bundle:
 
 def _trouble(path: Path, error: sqlite3.Error) -> ToolError:
     if "locked" in str(error):
-        return ToolError(f"{path} is in use", "by another run of esp-dps fleet; wait until it has ended")
+        return ToolError(f"{path} is in use", "another run of esp-dps fleet has it: wait until that has ended")
     if isinstance(error, sqlite3.DatabaseError) and "not a database" in str(error):
         return ToolError(f"{path} is not a bundle of device folders", "give another name", WRONG_USE)
     return ToolError(f"{path}: {error}", "what is complete stays; start again when that is mended")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from importlib import metadata
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -27,7 +28,7 @@ from espdps.commands import (
 )
 from espdps.commands.output import err
 from espdps.commands.secrets import DEVICE_KEY, GROUP_KEY, NEW_PASSPHRASE, PASSPHRASE, POLICY_KEY, WIFI_PASSWORD
-from espdps.errors import FAILED, ToolError
+from espdps.errors import FAILED, ToolError, of_system
 
 HELP = f"""Azure DPS identity for ESP32 boards on stock MicroPython.
 
@@ -67,6 +68,8 @@ app.add_typer(enroll.app, name="enroll")
 app.add_typer(hub.app, name="hub")
 app.add_typer(registry.app, name="registry")
 
+_OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE}
+
 
 def _version(wanted: bool) -> None:
     if wanted:
@@ -90,13 +93,20 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)  # as shells count a program ended by Ctrl-C
     except ToolError as error:
-        err.print(f"esp-dps: {error.message}", soft_wrap=True)
-        if error.hint:
-            err.print(f"         {error.hint}", soft_wrap=True)
-        sys.exit(error.exit_code)
+        _show(error)
     except BrokenPipeError:  # `esp-dps … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
+    except OSError as error:
+        if error.filename is None and error.errno not in _OF_THE_MACHINE:
+            raise  # no path of the user's is at fault, but this program
+        _show(of_system(error))
+
+
+def _show(error: ToolError) -> NoReturn:
+    err.print(f"esp-dps: {error.message}", soft_wrap=True)
+    err.print(f"         {error.hint}", soft_wrap=True)
+    sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

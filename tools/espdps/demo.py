@@ -193,7 +193,9 @@ def _first_start(console: Console, unit: devices.Device, board: VirtualBoard, si
     if not result.connected:
         raise ToolError(
             "the board did not get to its hub",
-            f"it said {result.fault.step} {result.fault.code}" if result.fault else "",
+            f"it said {result.fault.step} {result.fault.code}: esp-dps explain {result.fault.code}"
+            if result.fault
+            else "run it again; the last line above says how far it came",
         )
     telemetry(console, sim, 0)
     return start, len(result.copied), size[0]
@@ -219,7 +221,8 @@ def check_restart(sim: Simulator, before: int) -> None:
     events = [event["event"] for event in sim.events[before:]]
     if any(name.startswith("dps.") for name in events) or events.count("tls.open") != 1:
         raise ToolError(
-            "the second start was not one handshake with the hub alone", f"the service saw {', '.join(events)}"
+            "the second start was not one handshake with the hub alone",
+            f"the service saw {', '.join(events)}: run it again, with nothing else at work",
         )
 
 
@@ -228,7 +231,9 @@ def telemetry(console: Console, sim: Simulator, after: int) -> None:
     try:
         seen = sim.wait_event("hub.telemetry", timeout=PATIENCE, after=after)
     except TimeoutError:
-        raise ToolError("no telemetry reached the hub", "the board said it was connected") from None
+        raise ToolError(
+            "no telemetry reached the hub", "the board said it was connected: run it again, with nothing else at work"
+        ) from None
     properties = ", ".join(f"{name}={value}" for name, value in seen["properties"].items())
     line(console, "the hub received", f"{seen['body']} from {seen['device']}, QoS {seen['qos']}, {properties}")
 

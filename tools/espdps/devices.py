@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from espdps import boards, keys, shred, sim_folder
-from espdps.errors import WRONG_USE, ToolError
+from espdps.errors import WRONG_USE, ToolError, of_system
 from espdps.paths import DEVICES
 
 AZURE_HOST = "global.azure-devices-provisioning.net"
@@ -119,7 +119,7 @@ def unpack(files: dict[str, bytes], registration_id: str, devices: Path = DEVICE
         _check_free(devices, name)
         place(files, devices / name)
     except OSError as error:
-        raise ToolError(f"{devices / name}: {error.strerror}") from None
+        raise of_system(error, devices / name) from None
     return devices / name
 
 
@@ -162,7 +162,11 @@ def device_key(folder: Path) -> str:
 def check_id_scope(id_scope: str) -> None:
     """Raises ToolError unless it looks like one."""
     if not _ID_SCOPE.fullmatch(id_scope):
-        raise ToolError(f"{id_scope!r} is no id scope", "it looks like 0ne00ABCDEF", WRONG_USE)
+        raise ToolError(
+            f"{id_scope!r} is no id scope",
+            "copy it from the overview page of the DPS instance: it looks like 0ne00ABCDEF",
+            WRONG_USE,
+        )
 
 
 def check_shredding(profile: boards.Profile, shred_after_flash: bool) -> None:
@@ -170,7 +174,7 @@ def check_shredding(profile: boards.Profile, shred_after_flash: bool) -> None:
     if shred_after_flash and profile.circuitpython:
         raise ToolError(
             f"{profile.name} has CircuitPython: whoever plugs its drive in may read and change it",
-            "--shred-after-flash is for boards with MicroPython",
+            "leave --shred-after-flash out: it is for boards with MicroPython",
             WRONG_USE,
         )
 
@@ -192,10 +196,10 @@ def contents(plan: Plan) -> dict[str, bytes]:
         raise ToolError("no device key and no onboarding certificate", "give one of them", WRONG_USE)
     check_id_scope(plan.id_scope)
     if not 0 < plan.port < 65536:
-        raise ToolError(f"{plan.port} is no port", "", WRONG_USE)
+        raise ToolError(f"{plan.port} is no port", "it is 1 to 65535; DPS listens on 8883", WRONG_USE)
     if plan.wifi_ssid is not None:
         if not 0 < len(plan.wifi_ssid.encode()) <= 32:
-            raise ToolError("a Wi-Fi name has 1 to 32 bytes", "", WRONG_USE)
+            raise ToolError("a Wi-Fi name has 1 to 32 bytes", "copy it as the access point has it", WRONG_USE)
         if plan.wifi_password and not 8 <= len(plan.wifi_password.encode()) <= 64:
             raise ToolError("a Wi-Fi password has 8 to 63 characters", "none at all for an open network", WRONG_USE)
         secrets |= {"wifi_ssid": plan.wifi_ssid, "wifi_password": plan.wifi_password}
@@ -263,7 +267,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         table = json.loads(path.read_bytes())
     except OSError as error:
-        raise ToolError(f"{path}: {error.strerror}") from None
+        raise of_system(error, path) from None
     except ValueError:  # without the decoder's words, which may quote the file
         table = None
     if not isinstance(table, dict):
@@ -282,5 +286,7 @@ def read_simulator(folder: Path) -> dict[str, Any]:
     info = read_json(path)
     missing = {"host", "mqtt_port", "ntp_port", "id_scope", "roots", "groups"} - info.keys()
     if missing:
-        raise ToolError(f"{path}: {', '.join(sorted(missing))} missing")
+        raise ToolError(
+            f"{path}: {', '.join(sorted(missing))} missing", f"start the simulator anew: esp-dps sim --dir {folder}"
+        )
     return info

@@ -14,7 +14,7 @@ from typing import Any
 from cryptography import x509
 
 from espdps import boards, devices, drive, keys, mpy, settings, settings_toml, shred
-from espdps.errors import ToolError
+from espdps.errors import ToolError, of_system
 from espdps.paths import BOARDS, FIRMWARE
 
 WHOLE, ON_BOARD = "the folder", "on the board only"  # as `where`, besides the names of files
@@ -94,7 +94,7 @@ class _Folder:
             except FileNotFoundError:
                 pass
             except OSError as error:
-                self.trouble.append(Finding(name, f"cannot be read: {error.strerror}", "see who may read it: ls -l"))
+                self.trouble.append(Finding(name, f"cannot be read: {error.strerror}", of_system(error).hint))
         self.config, self.secrets, self.manifest = map(self._json, ("device.json", "secrets.json", "manifest.json"))
         self.on_board: dict[str, str] = {}
         try:
@@ -189,7 +189,10 @@ def _settings(device: _Folder, profile: boards.Profile | None, group_key: str | 
     if "device_key" not in secrets:
         if device.on_board:
             yield Finding(
-                "secrets.json", "the group key cannot be compared: the device key is on the board only", "", False
+                "secrets.json",
+                "the group key cannot be compared: the device key is on the board only",
+                "leave --group-key-file out",
+                False,
             )
         return
     try:
@@ -283,7 +286,11 @@ def _dates(where: str, certificate: x509.Certificate, now: datetime, prefix: str
 def _compiled(profile: boards.Profile, firmware: Path) -> Iterator[Finding]:
     if profile.min_version < OLDEST:
         version = ".".join(map(str, profile.min_version))
-        yield Finding(f"{profile.name}.toml", f"MicroPython {version} is older than what runs the firmware, 1.23", "")
+        yield Finding(
+            f"{profile.name}.toml",
+            f"MicroPython {version} is older than what runs the firmware, 1.23",
+            'min_version = "1.23"',
+        )
     sources = sorted((firmware / "aziot").glob("*.py"))
     if not sources or not (firmware / "main.py").is_file():
         yield Finding(str(firmware), "holds no firmware", "it has main.py and a folder aziot")
@@ -305,12 +312,18 @@ def _drive(device: _Folder, profile: boards.Profile, firmware: Path | None) -> I
     """What a CIRCUITPY drive needs besides."""
     if profile.min_version < _OLDEST_CIRCUITPYTHON:
         version = ".".join(map(str, profile.min_version))
-        yield Finding(f"{profile.name}.toml", f"CircuitPython {version} is older than what runs the firmware, 9.2", "")
+        yield Finding(
+            f"{profile.name}.toml",
+            f"CircuitPython {version} is older than what runs the firmware, 9.2",
+            'min_version = "9.2"',
+        )
     config, secrets = device.config, device.secrets
     if config is not None and secrets is not None:
         yield from _caught("device.json", lambda: settings_toml.text(settings_toml.entries(config, secrets)))
     if config is not None and config.get("chain") is False:
-        yield Finding("device.json", "chain is false, and CircuitPython shows the whole chain all the same", "", False)
+        yield Finding(
+            "device.json", "chain is false, and CircuitPython shows the whole chain all the same", "take it out", False
+        )
     if device.manifest and (device.on_board or device.manifest.get("shred_after_flash")):
         message = "shred_after_flash: a CIRCUITPY drive cannot keep the only copy of a secret"
         yield Finding("manifest.json", message, ANEW)
@@ -325,7 +338,7 @@ def _drive(device: _Folder, profile: boards.Profile, firmware: Path | None) -> I
             try:
                 compile(content, name, "exec", dont_inherit=True)
             except (SyntaxError, ValueError) as error:
-                yield Finding(name, f"is no Python: {error}", "")
+                yield Finding(name, f"is no Python: {error}", "correct that line")
 
 
 def _caught(where: str, check: Callable[[], object], remedy: str = "") -> Iterator[Finding]:

@@ -36,7 +36,10 @@ def read(root: Path) -> Drive:
         with path.open("rb") as file:
             text = file.read(8192).decode("utf-8", "replace")
     except OSError as error:
-        raise ToolError(f"{root} is no CIRCUITPY drive: {BOOT_OUT}: {error.strerror}", "where is it mounted?") from None
+        raise ToolError(
+            f"{root} is no CIRCUITPY drive: {BOOT_OUT}: {error.strerror}",
+            "findmnt -S LABEL=CIRCUITPY says where it is mounted: --drive PATH",
+        ) from None
     lines = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
     version = _VERSION.match(text)
     if not version:

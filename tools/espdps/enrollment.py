@@ -73,11 +73,13 @@ class Enrollment:
         """Raises ToolError for what no service takes."""
         check_id(self.id)
         if sum(map(bool, (self.keys, self.certificates, self.authorities))) > 1:
-            raise ToolError("keys, certificates and names of authorities exclude each other", "", WRONG_USE)
+            raise ToolError(
+                "keys, certificates and names of authorities exclude each other", "give one kind", WRONG_USE
+            )
         if self.authorities and not self.group:
             raise ToolError("--ca is for a group", "an individual enrollment has the device's own --cert", WRONG_USE)
         if self.device_id is not None and self.group:
-            raise ToolError("--device-id is for an individual enrollment", "", WRONG_USE)
+            raise ToolError("--device-id is for an individual enrollment", "leave it or --group out", WRONG_USE)
         if self.allocation == "static" and len(self.hubs) != 1:
             raise ToolError("static allocation has exactly one hub", "give one --hub", WRONG_USE)
         if (self.allocation == "custom") != (self.webhook is not None):

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from espdps.errors import WRONG_USE, ToolError
+from espdps.errors import WRONG_USE, ToolError, of_system
 
 LARGEST = 1 << 20  # bytes; a key has 4 KB at most, a bundle of all public roots a quarter of a megabyte
 STDIN = Path("-")
@@ -34,11 +34,11 @@ def read(path: Path) -> bytes:
             with path.open("rb") as file:
                 content = file.read(LARGEST + 1)
     except OSError as error:
-        raise ToolError(f"{path}: {error.strerror}") from None
+        raise of_system(error, path) from None
     if len(content) > LARGEST:
         raise ToolError(f"{path} is larger than any key or certificate", f"{LARGEST} bytes are the most that is read")
     if not content:
-        raise ToolError(f"{path} is empty", "was it copied whole?")
+        raise ToolError(f"{path} is empty", "copy it again, and see that it is whole")
     return content
 
 
@@ -49,7 +49,7 @@ def listing(folder: Path, ending: str) -> list[Path]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise ToolError(f"{folder}: {error.strerror}") from None
+        raise of_system(error, folder) from None
 
 
 def refuse_existing(paths: Iterable[Path], force: bool) -> None:
@@ -59,10 +59,12 @@ def refuse_existing(paths: Iterable[Path], force: bool) -> None:
     """
     for path in paths:
         if path == STDIN:
-            raise ToolError("- is no name for a file to be made", "", WRONG_USE)
+            raise ToolError(
+                "- is no name for a file to be made", "give a name: what is made goes into files", WRONG_USE
+            )
         there = os.path.exists(path)  # False for what may not be looked at: then writing says why
         if there and not path.is_file():
-            raise ToolError(f"{path} is a folder or a device")
+            raise ToolError(f"{path} is a folder or a device", "name a file: only files are replaced")
         if there and not force:
             raise ToolError(f"{path} is there already", "--force replaces it")
 
@@ -93,7 +95,7 @@ def write(outputs: Iterable[Output], *, force: bool = False) -> None:
     except OSError as error:
         for name in taken:
             name.unlink(missing_ok=True)
-        raise ToolError(f"{path}: {error.strerror}") from None
+        raise of_system(error, path) from None
     finally:
         for draft in drafts:
             Path(draft).unlink(missing_ok=True)

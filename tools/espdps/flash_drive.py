@@ -16,7 +16,7 @@ from espdps import bindings, drive, drives, settings_toml
 from espdps.boards import Profile
 from espdps.devices import Device
 from espdps.drive import BLANK, CODE, SECRET, SETTINGS, SLOTS
-from espdps.errors import ToolError
+from espdps.errors import ToolError, of_system
 from espdps.flash import OWNER, Flashed, Hears, Options, check_folder
 from espdps.paths import FIRMWARE
 
@@ -266,7 +266,7 @@ def _explained(root: Path, profile: Profile) -> Iterator[None]:
             ) from None
         if error.errno in _FULL:
             raise ToolError(f"{root} is full", "remove what is not needed and flash again: it goes on") from None
-        raise ToolError(f"{error.filename or root}: {error.strerror}") from None
+        raise of_system(error, error.filename or root, after="flash again: it goes on") from None
 
 
 def take_back(profile: Profile) -> str:

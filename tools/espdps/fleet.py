@@ -21,7 +21,7 @@ from typing import Any, TextIO
 
 from espdps import boards, devices, keys, plan
 from espdps.bundle import Bundle
-from espdps.errors import ToolError
+from espdps.errors import ToolError, of_system
 from espdps.plan import Bad, Row
 from espdps.pool import Pool, cores
 
@@ -204,7 +204,9 @@ def _plan(common: Common, row: Row) -> devices.Plan:
     onboarding = device_key = None
     if row.onboarding_cert or row.onboarding_key:
         if not (row.onboarding_cert and row.onboarding_key) or row.device_key_file:
-            raise ToolError("onboarding_cert and onboarding_key go together, and without device_key_file")
+            raise ToolError(
+                "onboarding_cert and onboarding_key go together, and without device_key_file", "fill both, or only that"
+            )
         onboarding = _read(common, row.onboarding_cert), _read(common, row.onboarding_key)
     elif row.device_key_file:
         device_key = _read(common, row.device_key_file).decode("ascii", "replace").strip()
@@ -237,8 +239,10 @@ def _read(common: Common, name: str) -> bytes:
     path = common.folder / name
     try:
         return path.read_bytes()
-    except (OSError, ValueError) as error:
-        raise ToolError(f"{path}: {getattr(error, 'strerror', None) or 'no file name'}") from None
+    except OSError as error:
+        raise of_system(error, path) from None
+    except ValueError:  # a zero byte
+        raise ToolError(f"{path!r} is no file name", "correct it in the plan") from None
 
 
 def _write(folder: Path, registration_id: str, files: dict[str, bytes]) -> None:
@@ -251,7 +255,7 @@ def _write(folder: Path, registration_id: str, files: dict[str, bytes]) -> None:
     except OSError as error:
         shutil.rmtree(work, ignore_errors=True)
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-            raise ToolError("somebody else has made it at this moment") from None
+            raise ToolError("somebody else has made it at this moment", "run it again: it is compared then") from None
         raise
 
 
@@ -301,7 +305,7 @@ class _Folders:
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise ToolError(f"{self._folder}: {error.strerror}") from None
+            raise of_system(error, self._folder) from None
         self._lock = _the_only_run(self._folder / ".fleet")
         self._lock.__enter__()
         for entry in os.scandir(self._folder):
@@ -385,7 +389,7 @@ def _the_only_run(path: Path) -> Iterator[None]:
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
-        raise ToolError(f"{path.parent} cannot be written to: {error.strerror}") from None
+        raise of_system(error, path.parent) from None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

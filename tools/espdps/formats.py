@@ -106,6 +106,9 @@ def unlock(load: Callable[[bytes | None], Any], ask: Ask, what: str) -> Any:
         ) from None
 
 
+_TAKE = "take one in PEM or DER; esp-dps inspect says what a file holds"
+
+
 class Locked(ToolError):
     """There is no passphrase for something that needs one."""
 
@@ -121,7 +124,10 @@ def private_key(content: bytes, ask: Ask, what: str) -> PrivateKey:
         load = serialization.load_pem_private_key
         found = [block for block in blocks if block.label.endswith("PRIVATE KEY")]
         if not found:
-            raise ToolError(f"{what} holds no private key", f"but: {', '.join(block.label for block in blocks)}")
+            raise ToolError(
+                f"{what} holds no private key",
+                f"take another file: this one has {', '.join(block.label for block in blocks)}",
+            )
         if found[0].text is None:
             raise ToolError(f"{what} is truncated: its private key has no end", "take another copy")
         content = found[0].text
@@ -129,10 +135,13 @@ def private_key(content: bytes, ask: Ask, what: str) -> PrivateKey:
         key = unlock(lambda passphrase: load(content, passphrase), ask, what)
     except BAD:
         raise ToolError(
-            f"{what} is no private key, or a damaged one", "PEM or DER: PKCS #8, PKCS #1 or SEC 1"
+            f"{what} is no private key, or a damaged one",
+            "take one in PEM or DER (PKCS #8, PKCS #1, SEC 1); esp-dps inspect says what a file holds",
         ) from None
     if not isinstance(key, (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey)) or kind_of(key.public_key()) not in KINDS:
-        raise ToolError(f"{what} is a key of type {kind_of(key.public_key())}", f"usable are {', '.join(KINDS)}")
+        raise ToolError(
+            f"{what} is a key of type {kind_of(key.public_key())}", f"take a key of one of the types {', '.join(KINDS)}"
+        )
     return key
 
 
@@ -143,7 +152,7 @@ def certificates(content: bytes, what: str) -> list[x509.Certificate]:
             return [x509.load_der_x509_certificate(content)]
         return x509.load_pem_x509_certificates(content)
     except BAD:
-        raise ToolError(f"{what} holds no certificate, or a damaged one", "PEM or DER") from None
+        raise ToolError(f"{what} holds no certificate, or a damaged one", _TAKE) from None
 
 
 def request(content: bytes, what: str) -> x509.CertificateSigningRequest:
@@ -153,16 +162,18 @@ def request(content: bytes, what: str) -> x509.CertificateSigningRequest:
         csr = load(content)
         good = csr.is_signature_valid
     except BAD:
-        raise ToolError(f"{what} is no certificate signing request, or a damaged one", "PEM or DER") from None
+        raise ToolError(f"{what} is no certificate signing request, or a damaged one", _TAKE) from None
     if not good:
-        raise ToolError(f"{what}: the signature of the request is broken", "it was changed after it was made")
+        raise ToolError(
+            f"{what}: the signature of the request is broken", "it was changed after it was made: have it made anew"
+        )
     return csr
 
 
 def check_passphrase(passphrase: bytes) -> bytes:
     """The passphrase itself, if openssl takes it as well. Raises ToolError."""
     if not 1 <= len(passphrase) <= LONGEST_PASSPHRASE:
-        raise ToolError(f"a passphrase has 1 to {LONGEST_PASSPHRASE} bytes", "", WRONG_USE)
+        raise ToolError(f"a passphrase has 1 to {LONGEST_PASSPHRASE} bytes", "take another one", WRONG_USE)
     return passphrase
 
 
@@ -170,7 +181,9 @@ def key_file(key: PrivateKey, *, der: bool = False, passphrase: bytes | None = N
     """A private key as PKCS #8; with a passphrase (PEM only) encrypted by PBES2. Raises ToolError."""
     if der:
         if passphrase is not None:
-            raise ToolError("a private key in DER cannot have a passphrase", "PEM can", WRONG_USE)
+            raise ToolError(
+                "a private key in DER cannot have a passphrase", "leave --der or the passphrase out", WRONG_USE
+            )
         return key_der(key)
     closed: serialization.KeySerializationEncryption = serialization.NoEncryption()
     if passphrase is not None:

@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from espdps import bindings
-from espdps.errors import ToolError
+from espdps.errors import ToolError, of_system
 from espdps.flash import BLANK_SLOT, ISSUED, LIBRARY, OWNER, PUBLIC, SECRET, SLOT_BYTES
 from espdps.repl import Board
 
@@ -86,7 +86,7 @@ def backup(board: Board, file: Path) -> Slot:
     except FileExistsError:
         raise ToolError(f"{file} is there already", "take another name: a backup is never overwritten") from None
     except OSError as error:
-        raise ToolError(f"{file}: {error.strerror}") from None
+        raise of_system(error, file) from None
     return newest
 
 
@@ -99,7 +99,7 @@ def read_backup(file: Path) -> tuple[dict[str, Any], dict[str, Slot | None]]:
         whose = {name: table["owner"][name] for name in OWNER}
         texts = {name: table["slots"][name] for name in ISSUED}
     except OSError as error:
-        raise ToolError(f"{file}: {error.strerror}") from None
+        raise of_system(error, file) from None
     except (ValueError, KeyError, TypeError):
         raise ToolError(f"{file} is no backup of an identity", "esp-dps backup makes one") from None
     slots: dict[str, Slot | None] = dict.fromkeys(ISSUED)

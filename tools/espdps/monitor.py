@@ -38,7 +38,10 @@ def port_error(port: str, error: Exception) -> ToolError:
         return ToolError(f"{port} is in use by another program", "close the other monitor or terminal")
     if not Path(port).exists():
         return ToolError(f"{port} is not there", "is the board plugged in? mpremote connect list shows what there is")
-    return ToolError(f"{port} cannot be used: {errno.errorcode.get(number or 0, 'no serial port')}")
+    return ToolError(
+        f"{port} cannot be used: {errno.errorcode.get(number or 0, 'no serial port')}",
+        "mpremote connect list shows the ports; plug the board in again if it is one of them",
+    )
 
 
 class Listener:

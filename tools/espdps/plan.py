@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from espdps import keys
-from espdps.errors import WRONG_USE, ToolError
+from espdps.errors import WRONG_USE, ToolError, of_system
 
 SECRET = {"device_key", "group_key", "key", "primary_key", "password", "wifi_password", "psk"}
 NO_KEY = "none"  # as key_type: no private key and no CSR
@@ -142,4 +142,4 @@ def _open(path: Path) -> TextIO:
         # A byte-order mark is what spreadsheets begin with; bytes that are no UTF-8 are the matter of their row.
         return path.open(newline="", encoding="utf-8-sig", errors="surrogateescape")
     except OSError as error:
-        raise ToolError(f"{path}: {error.strerror}", exit_code=WRONG_USE) from None
+        raise of_system(error, path, exit_code=WRONG_USE) from None

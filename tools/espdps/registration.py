@@ -17,7 +17,7 @@ from pathlib import Path
 
 from espdps import devices, files
 from espdps.console import Event, Fault, Lines, parse
-from espdps.errors import ToolError
+from espdps.errors import ToolError, of_system
 from espdps.paths import FIRMWARE, ROOT, SHIMS
 
 SLOTS = ("identity.a", "identity.b")
@@ -55,7 +55,7 @@ def register(
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise ToolError(f"{flash.parent}: {error.strerror}", _ELSEWHERE) from None
-            raise ToolError(f"{error.filename or flash}: {error.strerror}") from None
+            raise of_system(error, error.filename or flash) from None
         fault = _run(flash, tell, hub, seconds)
         if keep and fault is None:
             found = [slot for slot in SLOTS if (flash / slot).is_file()]

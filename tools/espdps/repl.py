@@ -201,7 +201,11 @@ def opened(port: str, open_board: Callable[..., Board] = Board) -> Iterator[Boar
         last = (error.error_output.strip().splitlines() or ["no reason given"])[-1]
         if found := re.match(r"OSError: (?:\[Errno )?(\d+)", last):
             raise _filesystem_error(int(found[1]), "") from None
-        hint = "reset it and try again" if "MemoryError" in last else ""
+        hint = (
+            "reset it and try again"
+            if "MemoryError" in last
+            else "reset it and try again; esp-dps doctor --port says more"
+        )
         raise ToolError(f"the board on {port} failed: {last}", hint) from None
     except serial.SerialTimeoutException:
         hint = "is it a board with MicroPython? Press its reset button and try again"

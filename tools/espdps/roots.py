@@ -12,7 +12,7 @@ import certifi
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from espdps.errors import ToolError
+from espdps.errors import ToolError, of_system
 
 # SHA-256 of the roots that Microsoft's documentation tells DPS and IoT Hub devices to trust; the fingerprints are those
 # that DigiCert and Microsoft PKI publish beside the certificates.
@@ -39,8 +39,10 @@ def read_roots(path: Path) -> bytes:
     try:
         certificates = x509.load_pem_x509_certificates(path.read_bytes())
     except OSError as error:
-        raise ToolError(f"{path}: {error.strerror}") from None
+        raise of_system(error, path) from None
     except ValueError:
-        raise ToolError(f"{path}: no certificates in PEM", "roots are PEM: -----BEGIN CERTIFICATE-----") from None
+        raise ToolError(
+            f"{path}: no certificates in PEM", "take a file with roots in PEM: -----BEGIN CERTIFICATE-----"
+        ) from None
 
     return b"".join(certificate.public_bytes(serialization.Encoding.PEM) for certificate in certificates)

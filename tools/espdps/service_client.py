@@ -99,7 +99,7 @@ class ServiceClient:
             if not token:
                 return
             if headers.get("x-ms-continuation") == token:
-                raise ToolError(f"{self.name} answers the same page again")
+                raise ToolError(f"{self.name} answers the same page again", "a fault of the service: try again later")
             headers = {"x-ms-continuation": token}
 
     def _answer(self, method: str, path: str, body: Any, seconds: float, **headers: str) -> tuple[Any, str | None]:
@@ -151,7 +151,11 @@ class ServiceClient:
         return ToolError(f"{self._service.host} does not answer: {words}", self._who())
 
     def _who(self) -> str:
-        return "" if self._service.simulated else "is that the name of the service, and does a proxy let it through?"
+        return (
+            "start the simulator anew: esp-dps sim --dir …"
+            if self._service.simulated
+            else "is that the name of the service, and does a proxy let it through?"
+        )
 
     def _refusal(self, error: urllib.error.HTTPError) -> Refused:
         try:
@@ -163,7 +167,15 @@ class ServiceClient:
         text = f"{self.name} refused: {plain(message)} ({shown})" if message else f"{self.name} answered {shown}"
         if tracking:
             text += f", tracking id {plain(tracking)}"
-        return Refused(text, self.hints.get(code) or self.hints.get(str(error.code), ""), error.code, code)
+        return Refused(
+            text, self.hints.get(code) or self.hints.get(str(error.code)) or _at_fault(error.code), error.code, code
+        )
+
+
+def _at_fault(status: int) -> str:
+    if status >= 500:
+        return "a fault of the service: try again in a minute"
+    return "correct what it names, or try another account or network; a tracking id helps Azure's support"
 
 
 def told(body: Any) -> tuple[str, str, str]:

@@ -94,7 +94,7 @@ def check_secrets(secrets: dict[str, Any], *, key: bool, wifi: bool) -> list[tup
         found.append((f"nothing reads {name!r:.80}", "take it out"))
     for name, value in secrets.items():
         if not isinstance(value, str):
-            found.append((f"{name} has to be text in quotes", ""))
+            found.append((f"{name} has to be text in quotes", "put it in quotes"))
     texts = {name: value for name, value in secrets.items() if isinstance(value, str)}
     if key and "device_key" not in secrets:
         found.append(("device_key is missing", "esp-dps derive-key makes it from the group key; or make all anew"))
@@ -106,7 +106,7 @@ def check_secrets(secrets: dict[str, Any], *, key: bool, wifi: bool) -> list[tup
     if wifi and "wifi_ssid" not in secrets:
         found.append(("wifi_ssid is missing: the board has no network to join", "add it, and wifi_password"))
     if "wifi_ssid" in texts and not 1 <= len(texts["wifi_ssid"].encode(errors="replace")) <= 32:
-        found.append(("wifi_ssid has to be of 1 to 32 bytes", ""))
+        found.append(("wifi_ssid has to be of 1 to 32 bytes", "copy the name as the access point has it"))
     if texts.get("wifi_password") and not 8 <= len(texts["wifi_password"].encode(errors="replace")) <= 64:
         found.append(("wifi_password has to be of 8 to 63 characters", "or empty, for an open network"))
     return found

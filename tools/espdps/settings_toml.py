@@ -35,7 +35,9 @@ def _plain(name: str, value: Any) -> str | int:
         return int(value) if isinstance(value, bool) else value
     if isinstance(value, list) and all(isinstance(word, str) and "," not in word for word in value):
         return ",".join(value)
-    raise ToolError(f"{name} of device.json cannot be said in {NAME}", "it holds texts, numbers and lists of texts")
+    raise ToolError(
+        f"{name} of device.json cannot be said in {NAME}", "take it out, or make it a text, a number or a list of texts"
+    )
 
 
 def text(table: dict[str, str | int]) -> bytes:

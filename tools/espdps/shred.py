@@ -35,7 +35,10 @@ def shred(folder: Path) -> list[str]:
     try:
         return _shred(folder)
     except OSError as error:
-        raise ToolError(f"the keys in {folder} could not be removed: {error.strerror}", "flash once more") from None
+        raise ToolError(
+            f"the keys in {folder} could not be removed: {error.strerror}",
+            "see who owns the folder and its files (ls -la); then flash once more",
+        ) from None
 
 
 def _shred(folder: Path) -> list[str]:

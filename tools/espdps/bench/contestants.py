@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from espdps import keys
+from espdps.bench.row import AGAIN
 from espdps.bench.tap import Tap
 from espdps.bench.tunnel import proxy
 from espdps.bench.unit import DEADLINE, Bench, Step, create, forget, steps
@@ -82,7 +83,7 @@ class Field:
                     input=json.dumps(settings), capture_output=True, text=True, timeout=DEADLINE,
                 )  # fmt: skip
             except subprocess.TimeoutExpired:
-                raise ToolError(f"{script} did not end within {DEADLINE:.0f} s") from None
+                raise ToolError(f"{script} did not end within {DEADLINE:.0f} s", AGAIN) from None
         return _checked(script, done)
 
 
@@ -90,5 +91,5 @@ def _checked(program: str, done: subprocess.CompletedProcess[str]) -> list[Step]
     said = steps(done.stdout)
     if not any(step.name == "dps.assigned" or step.name == "hub.sent" for step in said):
         last = (done.stderr or done.stdout).strip().splitlines()[-1:]
-        raise ToolError(f"{program} came to nothing: {' '.join(last)}")
+        raise ToolError(f"{program} came to nothing: {' '.join(last)}", AGAIN)
     return said

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from espdps.bench.row import Row
+from espdps.bench.row import AGAIN, Row
 from espdps.bench.unit import Bench, create
 from espdps.errors import ToolError
 from espdps.paths import BUILD
@@ -52,7 +52,7 @@ def _answer(device: Path, bench: Bench) -> str:
     pem = (device / "identity.a").read_text(encoding="ascii")
     chain = ["".join(part.split("-----END")[0].split()) for part in pem.split("-----BEGIN CERTIFICATE-----")[1:]]
     if not chain:
-        raise ToolError("the device on the bench was not given a certificate")
+        raise ToolError("the device on the bench was not given a certificate", AGAIN)
     state = {
         "registrationId": "bench-sums", "assignedHub": "hub-1.localhost", "deviceId": "bench-sums",
         "status": "assigned", "issuedCertificateChain": chain,
@@ -68,5 +68,8 @@ def _instructions(bench: Bench, device: Path, what: str) -> int:
     )  # fmt: skip
     totals = _TOTAL.findall(done.stderr)  # the last is MicroPython's: where it is a script, its tools come before it
     if done.returncode != 0 or not totals:
-        raise ToolError(f"callgrind did not count {what or 'an empty run'}: {' '.join(done.stderr.splitlines()[-1:])}")
+        raise ToolError(
+            f"callgrind did not count {what or 'an empty run'}: {' '.join(done.stderr.splitlines()[-1:])}",
+            "does valgrind work here? valgrind --tool=callgrind true",
+        )
     return int(totals[-1].replace(",", ""))

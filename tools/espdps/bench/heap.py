@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from espdps.bench.row import Row
+from espdps.bench.row import AGAIN, Row
 from espdps.bench.unit import Bench, create, forget, steps
 from espdps.errors import ToolError
 from espdps.simulator import Options, serving
@@ -64,7 +64,7 @@ class Trial:
         """What each stage takes: above the largest heap of those tried that does not get there. Raises ToolError."""
         live = self.reached(_MOST, measured=True)
         if "steady" not in live:
-            raise ToolError(f"the board sends no telemetry with {_MOST >> 10} KB of heap")
+            raise ToolError(f"the board sends no telemetry with {_MOST >> 10} KB of heap", AGAIN)
         tried = list(range(_LEAST, _MOST, _GRAIN))
         waiting: queue.SimpleQueue[Path] = queue.SimpleQueue()
         for device in self._devices:

@@ -31,7 +31,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from espdps import keys
-from espdps.bench.row import Row
+from espdps.bench.row import AGAIN, Row
 from espdps.errors import ToolError
 from espdps.simulator import Options, files, serving
 
@@ -98,7 +98,7 @@ def measure(folder: Path, count: int = 1000) -> Figures:
         asyncio.run(_register(info, devices))
     serials = {check(device).serial_number for device in devices}
     if len(serials) != count:
-        raise ToolError(f"{count} devices have {len(serials)} certificates between them")
+        raise ToolError(f"{count} devices have {len(serials)} certificates between them", AGAIN)
     return Figures(tuple(sorted(device.seconds for device in devices)), held / count)
 
 
@@ -110,11 +110,11 @@ def check(device: Device) -> x509.Certificate:
         or state.get("registrationId") != device.id
         or state.get("deviceId") != device.id
     ):
-        raise ToolError(f"{device.id} was answered with {state.get('status')} for {state.get('registrationId')}")
+        raise ToolError(f"{device.id} was answered with {state.get('status')} for {state.get('registrationId')}", AGAIN)
     chain = [x509.load_der_x509_certificate(base64.b64decode(one)) for one in state.get("issuedCertificateChain") or ()]
     names = [name.value for one in chain[:1] for name in one.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
     if names != [device.id] or chain[0].public_key() != device.key.public_key():
-        raise ToolError(f"{device.id} was answered with a certificate of {names}, or for another key")
+        raise ToolError(f"{device.id} was answered with a certificate of {names}, or for another key", AGAIN)
     for lower, upper in zip(chain, chain[1:], strict=False):
         lower.verify_directly_issued_by(upper)
     return chain[0]
@@ -183,7 +183,7 @@ class _Link:
         writer.write(SubscribePacket.build([(_RESPONSES + "#", 0)], 1).to_bytes())
         connected, subscribed = await link._packet(CONNACK), await link._packet(SUBACK)
         if connected.variable_header.return_code != 0 or subscribed.payload.return_codes != [0]:
-            raise ToolError(f"{device.id} was not let in")
+            raise ToolError(f"{device.id} was not let in", AGAIN)
         return link
 
     async def register(self) -> dict[str, Any]:
@@ -209,7 +209,7 @@ class _Link:
         self._writer.write(PublishPacket.build("$dps/registrations/" + topic, body, None, False, 0, False).to_bytes())
         packet = await self._packet(PUBLISH)
         if f"$rid={rid}" not in packet.topic_name.partition("?")[2].split("&"):
-            raise ToolError(f"{self._device.id} was given an answer to another request")
+            raise ToolError(f"{self._device.id} was given an answer to another request", AGAIN)
         answer: dict[str, Any] = json.loads(packet.data)
         return answer
 
@@ -217,7 +217,7 @@ class _Link:
         adapter = StreamReaderAdapter(self._reader)
         header = await MQTTFixedHeader.from_stream(adapter)
         if header is None or header.packet_type != kind:
-            raise ToolError(f"{self._device.id}: the connection ended, or something else came than what was due")
+            raise ToolError(f"{self._device.id}: the connection ended, or something else came than what was due", AGAIN)
         return await packet_class(header).from_stream(adapter, header)
 
 

@@ -1,8 +1,10 @@
-"""One measured figure. It only holds it."""
+"""One measured figure, and what to do when there is none. It only holds them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+AGAIN = "measure again, with nothing else at work; if it stays so, make test says what is broken"
 
 
 @dataclass(frozen=True)

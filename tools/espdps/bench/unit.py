@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from espdps import boards, devices, flash, keys
+from espdps.bench.row import AGAIN
 from espdps.errors import ToolError
 from espdps.micropython import Unavailable, interpreter
 from espdps.paths import FIRMWARE, SHIMS
@@ -66,7 +67,7 @@ class Bench:
         try:
             self._interpreters = {bits: interpreter(bits) for bits in (32, 64)}
         except Unavailable as error:
-            raise ToolError(str(error)) from None
+            raise ToolError(str(error), "when that is mended: make setup") from None
         self.library = folder / "lib"
         only = set(modules)
         for path, content in flash.compile_library(FIRMWARE, boards.load("ESP32_GENERIC").mpy).items():
@@ -106,7 +107,7 @@ class Bench:
                 text=True, timeout=DEADLINE, cwd=self._folder,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
-            raise ToolError(f"{program} did not end within {DEADLINE:.0f} s") from None
+            raise ToolError(f"{program} did not end within {DEADLINE:.0f} s", AGAIN) from None
 
     def command(
         self, program: str, device: Path, *, bits: int = 32, heap: int = 0, frozen: bool = True

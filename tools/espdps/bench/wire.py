@@ -10,7 +10,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from espdps.bench.contestants import Contestant, Field
-from espdps.bench.row import Row
+from espdps.bench.row import AGAIN, Row
 from espdps.bench.tap import Link, Tap
 from espdps.bench.unit import Bench
 from espdps.errors import ToolError
@@ -70,7 +70,7 @@ def wire(tap: Tap, contestant: Contestant) -> Wire:
     one = counted(tap, lambda: contestant.run(1))
     more = counted(tap, lambda: contestant.run(1 + _MORE))
     if len(one) != 2 or len(more) != 2:
-        raise ToolError(f"{contestant.name} made {len(one)} and {len(more)} connections")
+        raise ToolError(f"{contestant.name} made {len(one)} and {len(more)} connections", AGAIN)
     message = (more[1] - one[1]) / _MORE  # how a connection ends, in a packet more or less, is rounded away
     return Wire(one[0], one[1] - message, message)
 

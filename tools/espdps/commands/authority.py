@@ -103,7 +103,9 @@ def intermediate(
       esp-dps ca device greenhouse-1 --issuer line-7
     """
     if "/" in file_name or file_name.startswith(".") or file_name == authority.ROOT:
-        raise ToolError(f"{file_name!r} is no name for an intermediate's files", "letters and digits", WRONG_USE)
+        raise ToolError(
+            f"{file_name!r} is no name for an intermediate's files", "take one of letters and digits", WRONG_USE
+        )
     paths = _paths(folder, file_name, force)
     issuer = authority.load(folder, issuer_name, secrets.opener(passphrase_file))
     passphrase = _passphrase(encrypt, new_passphrase_file, paths[1])
@@ -150,10 +152,15 @@ def device(
         names = keys.common_names(request.subject)
         if [name.lower() for name in names] != [registration_id.lower()]:
             raise ToolError(
-                f"{csr_file} is for {', '.join(names) or 'nobody'}, not for {registration_id}", "", WRONG_USE
+                f"{csr_file} is for {', '.join(names) or 'nobody'}, not for {registration_id}",
+                f"esp-dps csr {registration_id} makes one that is, or name the device that it is for",
+                WRONG_USE,
             )
         if formats.kind_of(request.public_key()) not in keys.KINDS:
-            raise ToolError(f"{csr_file} is for a key of type {formats.kind_of(request.public_key())}")
+            raise ToolError(
+                f"{csr_file} is for a key of type {formats.kind_of(request.public_key())}",
+                f"have it made anew for one of {', '.join(keys.KINDS)}",
+            )
         certificate = authority.device(registration_id, request.public_key(), issuer, days)
     else:
         key = keys.new_key(key_type.value)

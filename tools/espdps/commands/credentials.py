@@ -54,7 +54,7 @@ def keygen(
     files.refuse_existing([file], force)
     encrypt = encrypt or new_passphrase_file is not None
     if der and encrypt:
-        raise ToolError("a private key in DER cannot have a passphrase", "PEM can", WRONG_USE)
+        raise ToolError("a private key in DER cannot have a passphrase", "leave --der or the passphrase out", WRONG_USE)
     passphrase = secrets.new_passphrase(new_passphrase_file, file.name) if encrypt else None
     key = keys.new_key(key_type.value)
     files.write([files.Output(file, formats.key_file(key, der=der, passphrase=passphrase), secret=True)], force=force)

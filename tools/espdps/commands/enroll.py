@@ -276,7 +276,10 @@ def keys_(
         files.refuse_existing([out], force)
         key = (client.mechanism(id, group).get("symmetricKey") or {}).get(which)
         if not key:
-            raise ToolError(f"{id} has no symmetric key", "it is an X.509 enrollment")
+            raise ToolError(
+                f"{id} has no symmetric key",
+                f"it is an X.509 enrollment: esp-dps enroll show {id} has its certificates",
+            )
         files.write([files.Output(out, str(key).encode() + b"\n", secret=True)], force=force)
         if as_json:
             output.print_json({"id": id, "file": str(out)})

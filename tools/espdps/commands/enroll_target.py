@@ -59,13 +59,13 @@ def read_key(path: Path) -> Key:
     try:
         text = files.read(path).decode().strip()
     except UnicodeDecodeError:
-        raise ToolError(f"{path} is not text") from None
+        raise ToolError(f"{path} is not text", "it holds the key in base64, in one line: copy it anew") from None
     return Key(text, az.content_of(path))
 
 
 def pair(primary: Any, secondary: Any, option: str, read: Callable[[Any], Any]) -> list[Any]:
     if primary is None and secondary is not None:
-        raise ToolError(f"a secondary needs a primary: {option}", "", WRONG_USE)
+        raise ToolError(f"a secondary needs a primary: {option}", "give the primary as well, or it alone", WRONG_USE)
     return [read(one) for one in (primary, secondary) if one is not None]
 
 

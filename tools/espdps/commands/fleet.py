@@ -14,7 +14,7 @@ from espdps import boards, devices, keys, plan
 from espdps import fleet as worker
 from espdps.commands import output, secrets
 from espdps.commands.options import AsJson, Devices, GroupKeyFile, KeyType, SimFolder
-from espdps.errors import FAILED, WRONG_USE, ToolError
+from espdps.errors import FAILED, WRONG_USE, ToolError, of_system
 from espdps.paths import DEVICES
 
 SHOWN = 20  # bad rows on a screen; all of them are in the manifest
@@ -135,9 +135,10 @@ def fleet(
             output.err.print("stopped; what is complete stays, and the same command goes on from there")
             raise
         except OSError as error:
-            raise ToolError(
-                f"{error.filename or bundle or devices_folder}: {error.strerror}",
-                "what is complete stays; the same command goes on when that is mended",
+            raise of_system(
+                error,
+                error.filename or bundle or devices_folder,
+                after="what is complete stays, and the same command goes on then",
             ) from None
     if as_json:
         output.print_json(

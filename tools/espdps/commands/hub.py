@@ -62,7 +62,7 @@ def send(
     for pair in given or []:
         name, equals, value = pair.partition("=")
         if not name or not equals:
-            raise ToolError(f"{pair} is not NAME=VALUE", "", WRONG_USE)
+            raise ToolError(f"{pair} is not NAME=VALUE", "write it as -p urgency=low", WRONG_USE)
         properties[name] = value
     message_id = HubClient(devices.read_simulator(sim)).send(device, text, properties)
     if as_json:

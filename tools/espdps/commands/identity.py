@@ -43,7 +43,7 @@ def erase(
         if not yes:
             output.err.print(f"The board on {port} carries {name}. Its private key and its identity will be gone.")
             if not typer.confirm("Erase them?", err=True):
-                raise ToolError("nothing was erased")
+                raise ToolError("nothing was erased", "run it again and answer y, or give --yes")
         removed = identity.erase(board, devices_folder)
     if as_json:
         output.print_json({"registration_id": name, "removed": removed})

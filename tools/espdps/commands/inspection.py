@@ -53,7 +53,7 @@ def inspect(
         try:
             sources.append(("standard input" if path == STDIN else str(path), files.read(path)))
         except ToolError as error:  # what is wrong with one file is told beside what is in the others
-            problems.append(error.message)
+            problems.append(error.line)
     report = inspection.inspect(sources, secrets.opener(passphrase_file, optional=True))
     report.problems[:0] = problems
     if as_json:

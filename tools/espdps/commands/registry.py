@@ -150,7 +150,7 @@ def _pairs(given: list[str], option: str) -> dict[str, str | None]:
     for text in given:
         name, equals, value = text.partition("=")
         if not name or not equals:
-            raise ToolError(f"{option} {text!r} is not NAME=VALUE", "", WRONG_USE)
+            raise ToolError(f"{option} {text!r} is not NAME=VALUE", f"write it as {option} site=berlin", WRONG_USE)
         pairs[name] = value or None
     return pairs
 

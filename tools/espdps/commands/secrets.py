@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from espdps import keys, roots
-from espdps.errors import WRONG_USE, ToolError
+from espdps.errors import WRONG_USE, ToolError, of_system
 from espdps.formats import Ask
 
 GROUP_KEY = "ESPDPS_GROUP_KEY"
@@ -84,7 +84,7 @@ def onboarding(certificate: Path | None, key: Path | None) -> tuple[bytes, bytes
     try:
         return certificate.read_bytes(), key.read_bytes()
     except OSError as error:
-        raise ToolError(f"{error.filename}: {error.strerror}") from None
+        raise of_system(error) from None
 
 
 def trusted_roots(path: Path | None, info: dict[str, Any]) -> bytes:
@@ -98,9 +98,11 @@ def _read(path: Path | None, variable: str, name: str, option: str, twice: bool 
         try:
             return path.read_text(encoding="utf-8").strip("\r\n")
         except OSError as error:
-            raise ToolError(f"{path}: {error.strerror}") from None
+            raise of_system(error, path) from None
         except UnicodeDecodeError:
-            raise ToolError(f"{path} is not text") from None
+            raise ToolError(
+                f"{path} is not text", f"{option} takes a file with the secret in one line of UTF-8"
+            ) from None
     if variable in os.environ:
         return os.environ[variable]
     if not sys.stdin.isatty():

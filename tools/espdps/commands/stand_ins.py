@@ -11,7 +11,7 @@ import typer
 
 from espdps import boards, devices, sim_folder
 from espdps.commands.options import SimFolder
-from espdps.errors import WRONG_USE, ToolError
+from espdps.errors import WRONG_USE, ToolError, of_system
 
 if TYPE_CHECKING:
     from espdps.simulator import Link
@@ -94,7 +94,9 @@ def sim(
 
     try:
         rules = scenarios.parse(scenario.read_text()) if scenario else Scenario()
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise of_system(error, scenario, exit_code=WRONG_USE) from None
+    except ValueError as error:
         raise ToolError(f"{scenario}: {error}", "`esp-dps sim --help` has an example", WRONG_USE) from None
     given: dict[str, Any] = {"scenario": rules, "state": state}
     if limits:
@@ -107,7 +109,9 @@ def sim(
     try:
         options = Options(**given)
     except ValueError as error:
-        raise ToolError(str(error), "", WRONG_USE) from None
+        raise ToolError(
+            f"the simulator: {error}", "correct that option; esp-dps sim --help shows each", WRONG_USE
+        ) from None
     try:
         server.main(folder, ports, options, as_json=log is Log.JSON)
     except StateFileError as error:
@@ -159,7 +163,7 @@ def board(
 
     profile = boards.load(profile_name)
     if bits not in (32, 64):
-        raise ToolError("MicroPython has 32 or 64 bits", "", WRONG_USE)
+        raise ToolError(f"MicroPython has 32 or 64 bits, not {bits}", "--bits 32, as an ESP32; or --bits 64", WRONG_USE)
     ntp = ("127.0.0.1", devices.read_simulator(sim)["ntp_port"]) if sim else None
     hosts = {f"{server}:123": ntp for server in devices.NTP} if ntp else {}
     if profile.circuitpython:
@@ -176,8 +180,12 @@ def board(
             epoch=profile.epoch,
             hosts=hosts,
         )
-    except (Unavailable, virtual_board.BoardError) as error:
-        raise ToolError(str(error)) from None
+    except Unavailable as error:
+        raise ToolError(str(error), "when that is mended: make setup") from None
+    except virtual_board.BoardError as error:
+        raise ToolError(
+            str(error), "stop the other board, or take another --dir; make setup checks MicroPython"
+        ) from None
     raise typer.Exit(code)
 
 
