@@ -306,6 +306,9 @@ def enable(
 ) -> None:
     """Let the devices of an enrollment register again.
 
+    With --endpoint the whole enrollment is read and written back, by an API that
+    knows a credential policy by its name alone: if yours is named in full, use --az.
+
     \b
     EXAMPLE
       esp-dps enroll enable line-7 --group --sim build/sim
@@ -325,6 +328,9 @@ def disable(
     as_json: AsJson = False,
 ) -> None:
     """Refuse the devices of an enrollment, until it is enabled. Who is at a hub stays there.
+
+    With --endpoint the whole enrollment is read and written back, by an API that
+    knows a credential policy by its name alone: if yours is named in full, use --az.
 
     \b
     EXAMPLE
