@@ -61,8 +61,10 @@ def forget(device: Path) -> None:
 class Bench:
     """A folder with the compiled library and what a board freezes, as a ROM and as files."""
 
-    def __init__(self, folder: Path, modules: Iterable[str] = ()) -> None:
-        """`modules`: the only ones of aziot that there are; all without one. Raises ToolError."""
+    def __init__(self, folder: Path, modules: Iterable[str] = (), frozen: bool = False) -> None:
+        """`modules`: the only ones of aziot that there are; all without one. `frozen`: they are in the ROM, as in a
+        firmware that was built with them. Raises ToolError.
+        """
         self._folder = folder
         try:
             self._interpreters = {bits: interpreter(bits) for bits in (32, 64)}
@@ -70,19 +72,20 @@ class Bench:
             raise ToolError(str(error), "when that is mended: make setup") from None
         self.library = folder / "lib"
         only = set(modules)
+        library = {}
         for path, content in flash.compile_library(FIRMWARE, boards.load("ESP32_GENERIC").mpy).items():
             if not only or Path(path).stem in only:
-                target = folder / path.lstrip("/")
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(content)
+                library[Path("aziot", Path(path).name)] = content
         # Without the clock of a laboratory's board, which is Python here; a board's time and socket are not.
-        frozen = {**rom.compiled_modules(STAND_INS), **rom.compiled_modules(ON_BOARD)}
-        del frozen[Path("time.mpy")]
-        (folder / "rom.img").write_bytes(rom.image(frozen))
+        stand_ins = {**rom.compiled_modules(STAND_INS), **rom.compiled_modules(ON_BOARD)}
+        del stand_ins[Path("time.mpy")]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "rom.img").write_bytes(rom.image({**stand_ins, **library} if frozen else stand_ins))
         self.files = folder / "stand-ins"
-        for name, content in frozen.items():
-            (self.files / name).parent.mkdir(parents=True, exist_ok=True)
-            (self.files / name).write_bytes(content)
+        for where, modules_there in (self.library, {} if frozen else library), (self.files, stand_ins):
+            for name, content in modules_there.items():
+                (where / name).parent.mkdir(parents=True, exist_ok=True)
+                (where / name).write_bytes(content)
 
     def run(
         self,
