@@ -13,6 +13,7 @@ from espdps.bench.row import Row
 
 DRAWN = {"flash", "heap", "wire", "time"}
 _WIDTH, _LEFT, _BAR, _LINE = 760, 250, 400, 22
+_FIGURE = 40  # room for one beside its bar
 _STYLE = """\
 text { font: 13px system-ui, sans-serif; fill: #24292f } .title { font-weight: 600 }
 .ours { fill: #1a7f37 } .theirs { fill: #8c959f } .bar { stroke: #cf222e; stroke-width: 1.5; stroke-dasharray: 4 3 }
@@ -48,11 +49,13 @@ def svg(figures: Mapping[str, Sequence[Row]]) -> str:
         most = max([bar.value for bar in panel.bars] + [panel.limit or 0.0])
         for bar in panel.bars:
             long = round(_BAR * bar.value / most, 1)
+            line = round(_BAR * (panel.limit or 0) / most, 1)
+            end = line if long <= line < long + _FIGURE else long  # the figure does not stand in the line
             kind = "ours" if bar.ours else "theirs"
             parts += [
                 f'<text x="{_LEFT - 8}" y="{y + 14}" text-anchor="end">{escape(bar.label)}</text>',
                 f'<rect class="{kind}" x="{_LEFT}" y="{y + 3}" width="{long}" height="{_LINE - 7}" rx="2"/>',
-                f'<text x="{_LEFT + long + 6}" y="{y + 14}">{bar.value:,.5g}</text>',
+                f'<text x="{_LEFT + end + 6}" y="{y + 14}">{bar.value:,.5g}</text>',
             ]
             y += _LINE
         if panel.limit:
@@ -83,7 +86,7 @@ def _panels(figures: Mapping[str, Sequence[Row]]) -> list[Panel]:
             [
                 Bar(f"esp-dps, {row.what.removeprefix('all, ')}", row.value, True)
                 for row in figures["heap"]
-                if row.what.startswith("all, ") and row.bar and row.value is not None
+                if row.what.startswith("all, ") and (row.bar or row.what.endswith(" frozen")) and row.value is not None
             ],
             36.0,
         ),

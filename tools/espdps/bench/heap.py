@@ -106,7 +106,7 @@ def measure(folder: Path) -> list[Row]:
             bar = f"<= {BUDGET >> 10}, aim {AIM >> 10}"
             rows.append(Row(f"all, {short}", whole / 1024, "KB", bar, whole <= BUDGET))
             within = Trial(Bench(folder / "frozen", frozen=True), devices).needs().smallest["steady"]
-            rows.append(Row(f"all, {short}, with aziot in the board's firmware", within / 1024, "KB"))
+            rows.append(Row(f"all, {short}, aziot frozen", within / 1024, "KB"))
             charged = Trial(bench, devices, frozen=False).needs().smallest["steady"]
             rows.append(Row(f"all, {short}, umqtt and the stand-ins in the heap too", charged / 1024, "KB"))
     return rows
