@@ -157,6 +157,10 @@ class Board:
     def open_files(self) -> int:
         return len(os.listdir(f"/proc/{self._process.pid}/fd"))
 
+    def connected(self) -> int:
+        """How many connections of this board the hub has taken."""
+        return sum(event["event"] == "hub.connect" and event["device"] == self.unit.name for event in self.sim.events)
+
     def delivered(self, number: int) -> bool:
         """Whether the hub has the message with this number."""
         return any(
@@ -214,9 +218,11 @@ def suffer(board: Board, dialogue: Dialogue, fault: Fault) -> tuple[str, float]:
     elif cached:
         assert stored(board.unit) == files, what
 
+    before = board.connected()
     good = board.attempt("cached")
-    # A flight that was held back may arrive only now, and the Hub takes it for the newer connection of the two.
-    if good.code == "memory" or (fault.action == "delay" and good.code == "closed"):
+    # What was on its way when the fault struck may arrive only now, and the Hub takes it for the newer connection of the
+    # two: then it saw both of them come.
+    if good.code == "memory" or (good.code == "closed" and board.connected() == before + 2):
         good = board.attempt("cached")
     what += f"and then:\n{good.text}"
     assert good.code == "ok" and board.delivered(good.number), what
