@@ -40,7 +40,7 @@ def log(step, text=""):
     for i, c in enumerate(line):
         if c < 32:
             line[i] = 63
-    print("[%8.3f] %-12s %s" % (_uptime / 1000, step, line.decode()))
+    print("[%8.3f] %-12s %s" % (_uptime / 1000, step, str(line, "utf-8")))
 
 
 def start():

@@ -365,7 +365,8 @@ def test_nothing_leaks(tmp_path: Path) -> None:
         with client:
             assert client.ended()
     gc.collect()
-    assert (descriptors(), threading.active_count()) == (before, threads)
+    assert descriptors() <= before  # fewer where garbage of other tests went meanwhile
+    assert threading.active_count() == threads
 
 
 def test_reset_in_the_middle(sim: Simulator) -> None:

@@ -23,7 +23,8 @@ def print_secret(text: str, table: dict[str, Any], as_json: bool) -> None:
 
 
 def print_json(table: dict[str, Any]) -> None:
-    print(json.dumps(table), flush=True)
+    # The line in one piece: several boards report at once, each from a thread of its own.
+    print(json.dumps(table) + "\n", end="", flush=True)
 
 
 def print_event(event: Event) -> None:
