@@ -70,8 +70,8 @@ $(PACKAGES): pyproject.toml tools/constraints.txt tools/constraints-circuitpytho
 	@$(PY) -m pip install -q --disable-pip-version-check --no-deps -r tools/constraints-circuitpython.txt
 	@touch $@
 
-$(MICROPYTHON): tools/espdps/micropython.py | $(PACKAGES)
-	@$(PY) -m espdps.micropython
+$(MICROPYTHON): tools/espdps/virtual_board/micropython.py | $(PACKAGES)
+	@$(PY) -m espdps.virtual_board.micropython
 	@touch $@
 
 # Of the same Python as ours. paho-mqtt of that age is no wheel: it is built with our setuptools, as the package above.

@@ -11,13 +11,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from espdps import devices, flash, roots
-from espdps.console import Event
+from espdps.board import flash
+from espdps.board.console import Event
+from espdps.credentials import roots
+from espdps.devices import folders
 from espdps.virtual_board import VirtualBoard
 
 KEY = base64.b64encode(bytes(range(64))).decode()
 PASSWORD = "correct horse battery"
-PLAN = devices.Plan(
+PLAN = folders.Plan(
     registration_id="dev-1", id_scope="0ne00ABCDEF", board="ESP32_GENERIC", device_key=KEY, roots=roots.azure_roots(),
     wifi_ssid="Greenhouse", wifi_password=PASSWORD,
 )  # fmt: skip
@@ -33,7 +35,7 @@ class Bench:
 
     board: VirtualBoard
     firmware: Path
-    device: devices.Device
+    device: folders.Device
     said: list[tuple[str, str]] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
 
@@ -68,6 +70,6 @@ def stand_in(folder: Path) -> Path:
 @contextmanager
 def working(folder: Path, micropython: Path) -> Iterator[Bench]:
     """A bench whose board has power; 256 KB of flash."""
-    device = devices.load(devices.create(PLAN, folder / "devices"))
+    device = folders.load(folders.create(PLAN, folder / "devices"))
     with VirtualBoard(folder / "board", micropython, flash_size=256 * 1024) as board:
         yield Bench(board, stand_in(folder / "firmware"), device)

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 import secrecy
 
-from espdps import boards, flash
-from espdps.micropython import interpreter
+from espdps.board import flash
+from espdps.devices import profiles
 from espdps.paths import FIRMWARE
+from espdps.virtual_board.micropython import interpreter
 
 # Started in the background by a shell, everything below would ignore the Ctrl-C that some tests send.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -37,7 +38,7 @@ def micropython64() -> Path:
 def mpy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library as a board has it."""
     folder = tmp_path_factory.mktemp("mpy")
-    for name, content in flash.compile_library(FIRMWARE, boards.load("UNIX").mpy).items():
+    for name, content in flash.compile_library(FIRMWARE, profiles.load("UNIX").mpy).items():
         target = folder / name.removeprefix("/lib/")
         target.parent.mkdir(exist_ok=True)
         target.write_bytes(content)

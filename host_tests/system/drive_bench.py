@@ -9,7 +9,8 @@ from pathlib import Path
 
 from bench import PLAN
 
-from espdps import devices, flash, flash_drive
+from espdps.board import flash, flash_drive
+from espdps.devices import folders
 
 BOARD = "adafruit_feather_esp32s3_nopsram"
 UID = "468E3337EEC8"
@@ -58,7 +59,7 @@ class DriveBench:
 
     root: Path
     firmware: Path
-    device: devices.Device
+    device: folders.Device
     said: list[tuple[str, str]] = field(default_factory=list)
 
     def tell(self, step: str, text: str) -> None:
@@ -75,5 +76,5 @@ class DriveBench:
 
 def working(folder: Path, **plan: object) -> DriveBench:
     wanted = dataclasses.replace(PLAN, board=BOARD, **plan)  # type: ignore[arg-type]
-    device = devices.load(devices.create(wanted, folder / "devices"))
+    device = folders.load(folders.create(wanted, folder / "devices"))
     return DriveBench(blank_drive(folder / "CIRCUITPY"), stand_in(folder / "firmware"), device)

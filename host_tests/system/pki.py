@@ -8,7 +8,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from espdps import keys
+from espdps.credentials import keys
 
 _PEM = serialization.Encoding.PEM
 

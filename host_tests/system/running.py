@@ -63,7 +63,7 @@ def command_of(
         shutil.copy(HERE / script, folder / DRIVE)
         run_py = str(SHIMS / "circuitpython" / "run.py")
         return [sys.executable, run_py, str(folder / DRIVE), str(folder / DRIVE / script), "/"], env
-    from espdps.micropython import interpreter
+    from espdps.virtual_board.micropython import interpreter
 
     command = [str(interpreter(int(runtime.rpartition("-")[2])))]
     if heap:
@@ -74,9 +74,10 @@ def command_of(
 
 def fill_drive(folder: Path) -> None:
     """Put onto the drive what the device's folder says now; the issued identity stays there."""
-    from espdps import devices, drive
+    from espdps.board import drive_content
+    from espdps.devices import folders
 
-    for name, content in drive.contents(devices.load(folder), FIRMWARE).items():
+    for name, content in drive_content.contents(folders.load(folder), FIRMWARE).items():
         path = folder / DRIVE / name[1:]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)

@@ -13,7 +13,7 @@ from pki import Authority, private_pem
 from running import RUNTIMES, run
 from units import edit, make_unit, stored
 
-from espdps import keys
+from espdps.credentials import keys
 from espdps.simulator import Options, Simulator, serving
 
 HEAP = "56k"  # what an ESP32 starts with

@@ -10,7 +10,7 @@ from running import RUNTIMES, Outcome, run
 from units import edit, make_unit, stored
 
 from espdps.simulator import Options, Simulator, Trouble, serving
-from espdps.simulator.trouble import Chain, Cut, Error, Refuse, Silence, State
+from espdps.simulator.trouble.actions import Chain, Cut, Error, Refuse, Silence, State
 
 BOARD = "micropython-32"
 

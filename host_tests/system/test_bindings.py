@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from espdps import bindings
-from espdps.bindings import Binding
+from espdps.devices import bindings
+from espdps.devices.bindings import Binding
 from espdps.errors import ToolError
 
 CHIP, OTHER = "02a0b1c2d3e4", "02ffffffffff"

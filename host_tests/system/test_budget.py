@@ -12,11 +12,12 @@ from pki import Authority, private_pem
 from running import run
 from units import make_unit
 
-from espdps import keys, mpy
 from espdps.bench import flash, heap, wire
 from espdps.bench.contestants import Field
 from espdps.bench.tap import Tap
 from espdps.bench.unit import Bench
+from espdps.board import mpy
+from espdps.credentials import keys
 from espdps.simulator import Options, serving
 
 

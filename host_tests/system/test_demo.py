@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import secrecy
 
-from espdps.demo import ADDED
+from espdps.demo.on_micropython import ADDED
 from espdps.paths import ROOT
 
 

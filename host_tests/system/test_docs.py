@@ -14,9 +14,9 @@ import pytest
 import reading
 from manual import Block
 
-from espdps import settings
+from espdps.devices import settings
 from espdps.paths import FIRMWARE, ROOT
-from espdps.simulator.trouble import ACTIONS, PLACES
+from espdps.simulator.trouble.actions import ACTIONS, PLACES
 
 PAGES = manual.pages()
 BLOCKS = [block for page in PAGES for block in manual.blocks(page)]

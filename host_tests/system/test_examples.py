@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from units import make_unit
 
-from espdps import boards, devices
-from espdps.flash import flash
-from espdps.micropython import interpreter
-from espdps.monitor import Listener, open_port
+from espdps.board.flash import flash
+from espdps.board.monitor import Listener, open_port
+from espdps.devices import folders, profiles
 from espdps.paths import FIRMWARE
 from espdps.simulator import Cut, Options, Simulator, Trouble, serving
 from espdps.virtual_board import VirtualBoard
+from espdps.virtual_board.micropython import interpreter
 
 ID = "contoso-0001"
 
@@ -30,7 +30,7 @@ def sim(tmp_path: Path) -> Iterator[Simulator]:
 
 @pytest.fixture
 def board(tmp_path: Path, sim: Simulator) -> Iterator[VirtualBoard]:
-    profile = boards.load("UNIX")
+    profile = profiles.load("UNIX")
     hosts = {"pool.ntp.org:123": ("127.0.0.1", sim.info["ntp_port"])}
     with VirtualBoard(
         tmp_path / "board", interpreter(32), heap="56k", profile_name="UNIX", epoch=profile.epoch, hosts=hosts
@@ -50,7 +50,7 @@ def start(tmp_path: Path, sim: Simulator, board: VirtualBoard) -> Callable[..., 
             assert text.count(f"{old} = ") >= 1
             text = "\n".join(f"{old} = {new}" if line.startswith(f"{old} = ") else line for line in text.split("\n"))
         (firmware / "app.py").write_text(text)
-        done = flash(devices.load(make_unit(tmp_path, sim)), board.port, firmware=firmware, follow=60)
+        done = flash(folders.load(make_unit(tmp_path, sim)), board.port, firmware=firmware, follow=60)
         assert done.connected, done
 
     return start

@@ -22,7 +22,9 @@ from faults import ACTIONS, BOARD, HARMLESS, SERVER, Fault, Proxy
 from running import command_of
 from units import edit, make_unit, stored
 
-from espdps import boards, explain, flash
+from espdps import explain
+from espdps.board import flash
+from espdps.devices import profiles
 from espdps.paths import FIRMWARE
 from espdps.simulator import Assigning, Options, Simulator, Trouble, serving
 
@@ -266,7 +268,7 @@ def plan(board: Board, dialogue: Dialogue) -> list[Fault]:
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The firmware as a board has it."""
     folder = tmp_path_factory.mktemp("mpy")
-    for name, content in flash.compile_library(FIRMWARE, boards.load("ESP32_GENERIC").mpy).items():
+    for name, content in flash.compile_library(FIRMWARE, profiles.load("ESP32_GENERIC").mpy).items():
         path = folder / name.removeprefix("/lib/")
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)

@@ -20,10 +20,11 @@ from pathlib import Path
 import pytest
 from bench import KEY, NO_TIME, PASSWORD, PLAN, READY, REFUSED, STARTS, Bench, working
 
-from espdps import devices, flash, repl
-from espdps.console import Event
+from espdps.board import flash, repl
+from espdps.board.console import Event
+from espdps.board.monitor import monitor, open_port
+from espdps.devices import folders
 from espdps.errors import ToolError
-from espdps.monitor import monitor, open_port
 from espdps.paths import ROOT
 
 
@@ -100,13 +101,13 @@ def test_an_issued_identity_stays_with_its_owner_only(bench: Bench, tmp_path: Pa
     (bench.firmware / "main.py").write_text(STARTS + READY + "# newer\n")
     assert bench.flash().removed == []
     assert "identity.a" in bench.mpremote("fs", "ls", ":/")
-    bench.device = devices.load(devices.create(replace(PLAN, registration_id="dev-2"), tmp_path / "devices"))
+    bench.device = folders.load(folders.create(replace(PLAN, registration_id="dev-2"), tmp_path / "devices"))
     with pytest.raises(ToolError, match="already carries dev-1"):
         bench.flash()
     assert bench.flash(rebind=True).removed == ["/identity.a", "/identity.b"]
     bench.mpremote("exec", store)
-    bench.device = devices.load(
-        devices.create(replace(PLAN, registration_id="dev-2"), tmp_path / "devices", force=True)
+    bench.device = folders.load(
+        folders.create(replace(PLAN, registration_id="dev-2"), tmp_path / "devices", force=True)
     )
     assert bench.flash().removed == ["/identity.a", "/identity.b"], "the same name with a new private key"
 
@@ -114,14 +115,14 @@ def test_an_issued_identity_stays_with_its_owner_only(bench: Bench, tmp_path: Pa
 def test_without_private_keys_the_owner_is_known_by_name(bench: Bench, tmp_path: Path) -> None:
     for name, removed in (("dev-3", []), ("dev-4", ["/identity.a"])):
         plan = replace(PLAN, registration_id=name, key_kind=None)
-        bench.device = devices.load(devices.create(plan, tmp_path / "devices"))
+        bench.device = folders.load(folders.create(plan, tmp_path / "devices"))
         assert bench.flash(rebind=True).removed == removed
         bench.mpremote("exec", "open('/identity.a', 'w').close()")
 
 
 def test_a_device_without_a_key_takes_the_old_one_away(bench: Bench, tmp_path: Path) -> None:
     bench.flash()
-    bench.device = devices.load(devices.create(replace(PLAN, key_kind=None), tmp_path / "devices", force=True))
+    bench.device = folders.load(folders.create(replace(PLAN, key_kind=None), tmp_path / "devices", force=True))
     assert sorted(bench.flash().removed) == ["/device.csr", "/device.key"]
     assert "device.key" not in bench.mpremote("fs", "ls", ":/")
 

@@ -18,9 +18,10 @@ import pytest
 import secrecy
 from bench import PLAN, stand_in
 
-from espdps import bindings, devices, flash
+from espdps.board import flash
+from espdps.board.flash_all import DIFFERS, FAILED, FLASHED, LEFT, SAME, Outcome, Report, Watch, flash_all
+from espdps.devices import bindings, folders
 from espdps.errors import ToolError
-from espdps.flash_all import DIFFERS, FAILED, FLASHED, LEFT, SAME, Outcome, Report, Watch, flash_all
 from espdps.paths import ROOT
 from espdps.virtual_board import VirtualBoard
 
@@ -46,7 +47,7 @@ class Shop:
 
     def make(self, *names: str, board: str = "ESP32_GENERIC") -> None:
         for name in names:
-            devices.create(replace(PLAN, registration_id=name, board=board, key_kind="ec-p256"), self.devices)
+            folders.create(replace(PLAN, registration_id=name, board=board, key_kind="ec-p256"), self.devices)
         secrecy.note(self.devices)
 
     def write(self, *rows: str, columns: str = "registration_id") -> None:
@@ -169,7 +170,7 @@ def test_a_plan_as_a_spreadsheet_writes_it(shop: Shop) -> None:
 def test_a_folder_with_which_something_is_wrong_goes_onto_no_board(shop: Shop) -> None:
     shop.make("a", "b")
     long = "x" * 92
-    devices.create(replace(PLAN, registration_id=long, key_kind=None), shop.devices)
+    folders.create(replace(PLAN, registration_id=long, key_kind=None), shop.devices)
     (shop.devices / "a" / "device.key").chmod(0o644)
     shop.write("a", long, "c")
     port = shop.board("1").port

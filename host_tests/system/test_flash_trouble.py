@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 from bench import PLAN, STARTS, Bench, working
 
-from espdps import bindings, devices, flash, repl
+from espdps.board import flash, repl
+from espdps.board.monitor import Listener, open_port
+from espdps.board.repl import About
+from espdps.devices import bindings, folders
 from espdps.errors import ToolError
-from espdps.monitor import Listener, open_port
-from espdps.repl import About
 
 
 @pytest.fixture
@@ -100,7 +101,7 @@ def test_a_filesystem_that_takes_nothing(bench: Bench) -> None:
 
 def test_a_refused_board_runs_on(bench: Bench, tmp_path: Path) -> None:
     bench.flash(follow=None)
-    bench.device = devices.load(devices.create(replace(PLAN, registration_id="dev-2"), tmp_path / "devices"))
+    bench.device = folders.load(folders.create(replace(PLAN, registration_id="dev-2"), tmp_path / "devices"))
     with pytest.raises(ToolError, match="already carries dev-1"):
         bench.flash()
     with contextlib.closing(open_port(bench.board.port)) as port:

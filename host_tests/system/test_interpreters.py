@@ -13,8 +13,8 @@ import bench
 import pytest
 from running import DRIVE, SHIMS, fill_drive
 
-from espdps import devices
-from espdps.micropython import interpreter
+from espdps.devices import folders
+from espdps.virtual_board.micropython import interpreter
 
 RUN = Path(__file__).resolve().parent.parent / "unit" / "run.py"
 
@@ -50,7 +50,7 @@ OTHERWISE = {
 
 
 def test_unit_tests_on_circuitpython(tmp_path: Path) -> None:
-    unit = devices.create(bench.PLAN, tmp_path / "devices")
+    unit = folders.create(bench.PLAN, tmp_path / "devices")
     fill_drive(unit)
     drive = unit / DRIVE
     shutil.copytree(RUN.parent, drive / "unit")

@@ -34,8 +34,8 @@ from simulator_client import (
 from espdps.bench import load
 from espdps.errors import ToolError
 from espdps.simulator import Options, Simulator, serving
-from espdps.simulator.mqtt import Session
-from espdps.simulator.tls import TlsLink
+from espdps.simulator.wire.mqtt import Session
+from espdps.simulator.wire.tls import TlsLink
 
 HUB = "hub-1.localhost"
 

@@ -39,7 +39,7 @@ def test_none_is_made_where_it_is_not_seen() -> None:
         for number, line in enumerate(path.read_text().splitlines(), 1):
             if "ToolError(" in line and not line.startswith("class "):
                 assert (module, str(number)) in seen, f"{path}:{number}"
-    assert {"espdps.formats", "espdps.service_client", "espdps.errors"} <= {module for module, _ in seen}
+    assert {"espdps.credentials.formats", "espdps.azure.service_client", "espdps.errors"} <= {module for module, _ in seen}
 
 
 def test_no_text_is_an_argument_alone() -> None:

@@ -16,7 +16,7 @@ import pytest
 from board_console import output
 
 from aziot import __version__
-from espdps.flash import application
+from espdps.board.flash import application
 from espdps.paths import FIRMWARE, ROOT
 from espdps.virtual_board import VirtualBoard
 

@@ -27,9 +27,9 @@ from pki import Authority
 from running import FIRMWARE, HERE, SHIMS, run
 from units import make_unit
 
-from espdps.flash import ISSUED, SLOT_BYTES
-from espdps.micropython import interpreter
+from espdps.board.flash import ISSUED, SLOT_BYTES
 from espdps.simulator import Options, serving
+from espdps.virtual_board.micropython import interpreter
 
 SWEEP = bool(os.environ.get("ESP_DPS_SWEEP"))
 DISKS = {"littlefs": ("littlefs", ISSUED), "littlefs-bare": ("littlefs", ()), "fat": ("fat", ISSUED)}

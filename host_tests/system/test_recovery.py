@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from units import make_unit
 
-from espdps import boards, devices
-from espdps.console import Event
-from espdps.flash import flash
-from espdps.micropython import interpreter
-from espdps.monitor import Listener, open_port
+from espdps.board.console import Event
+from espdps.board.flash import flash
+from espdps.board.monitor import Listener, open_port
+from espdps.devices import folders, profiles
 from espdps.simulator import Options, Simulator, Trouble, serving
-from espdps.simulator.trouble import Cut, Error, Refuse
+from espdps.simulator.trouble.actions import Cut, Error, Refuse
 from espdps.virtual_board import VirtualBoard
+from espdps.virtual_board.micropython import interpreter
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def sim(tmp_path: Path) -> Iterator[Simulator]:
 
 @pytest.fixture
 def board(tmp_path: Path, sim: Simulator) -> Iterator[VirtualBoard]:
-    profile = boards.load("UNIX")
+    profile = profiles.load("UNIX")
     hosts = {"pool.ntp.org:123": ("127.0.0.1", sim.info["ntp_port"])}
     with VirtualBoard(
         tmp_path / "board", interpreter(32), heap="56k", profile_name="UNIX", epoch=profile.epoch, hosts=hosts
@@ -64,7 +64,7 @@ def follow(
 
 
 def test_a_lost_connection_is_made_anew(tmp_path: Path, sim: Simulator, board: VirtualBoard) -> None:
-    unit = devices.load(make_unit(tmp_path, sim))
+    unit = folders.load(make_unit(tmp_path, sim))
     sim.trouble = Trouble({"hub.telemetry": Cut()})
     flash(unit, board.port, follow=60)
     lines = follow(board, sim, {}, "closed", 3)
@@ -76,7 +76,7 @@ def test_a_lost_connection_is_made_anew(tmp_path: Path, sim: Simulator, board: V
 
 
 def test_the_plug_pulled_while_it_registers(tmp_path: Path, sim: Simulator, board: VirtualBoard) -> None:
-    unit = devices.load(make_unit(tmp_path, sim))
+    unit = folders.load(make_unit(tmp_path, sim))
     flash(unit, board.port, follow=None)
     for step in ("dps.connect", "dps.register", "dps.assigned", "certificate", "hub.ready"):
         with open_port(board.port) as port:
@@ -92,7 +92,7 @@ def test_the_plug_pulled_while_it_registers(tmp_path: Path, sim: Simulator, boar
 def test_a_refusal_is_repaired_at_the_service_and_the_board_finds_out(
     tmp_path: Path, sim: Simulator, board: VirtualBoard
 ) -> None:
-    unit = devices.load(make_unit(tmp_path, sim))
+    unit = folders.load(make_unit(tmp_path, sim))
     assert flash(unit, board.port, follow=60).connected
     sim.trouble = Trouble({"hub.connect": Refuse(5), "register": Error(429, 429001, "Throttled", 2)})
     lines = follow(board, sim, {"dps.assigning": Trouble()}, "hub.sent", 1, power=True)

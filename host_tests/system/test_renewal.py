@@ -15,7 +15,7 @@ import pytest
 from running import RUNTIMES, Outcome, run
 from units import edit, make_unit
 
-from espdps.simulator import (
+from espdps.simulator import (  # fmt: skip
     Chain,
     Cut,
     Delay,
@@ -28,7 +28,7 @@ from espdps.simulator import (
     Simulator,
     Trouble,
     serving,
-)  # fmt: skip
+)
 
 ID = "contoso-0001"
 LIFE = 20  # seconds

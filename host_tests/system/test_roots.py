@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from pki import Authority, private_pem
 
-from espdps import roots
+from espdps.credentials import roots
 from espdps.errors import ToolError
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from bench import PLAN, STARTS, Bench, working
 
-from espdps import devices, flash, shred
+from espdps.board import flash
+from espdps.devices import folders, shred
 from espdps.errors import ToolError
 
 
@@ -19,7 +20,7 @@ from espdps.errors import ToolError
 def bench(tmp_path: Path, micropython32: Path) -> Iterator[Bench]:
     with working(tmp_path, micropython32) as bench:
         plan = replace(PLAN, shred_after_flash=True)
-        bench.device = devices.load(devices.create(plan, tmp_path / "devices", force=True))
+        bench.device = folders.load(folders.create(plan, tmp_path / "devices", force=True))
         yield bench
 
 
@@ -44,7 +45,7 @@ def test_the_keys_go_when_the_board_has_them_and_later_flashing_works(bench: Ben
     assert all(key not in path.read_bytes() for path in folder.parent.rglob("*") if path.is_file())
     assert json.loads((folder / "manifest.json").read_bytes())["shredded_at"] > 1_700_000_000
     before = key_on_board(bench)
-    bench.device = devices.load(folder)
+    bench.device = folders.load(folder)
     bench.main(STARTS + "# newer\nprint('[   0.100] hub.ready    dev-1 on a hub')\n")
     bench.mpremote("exec", "with open('/identity.a', 'r+b') as f: f.write(b'P')")
     again = bench.flash()
@@ -55,7 +56,7 @@ def test_the_keys_go_when_the_board_has_them_and_later_flashing_works(bench: Ben
 
 def test_no_other_board_is_flashed_from_what_is_left(bench: Bench) -> None:
     bench.flash(follow=None)
-    bench.device = devices.load(bench.device.folder)
+    bench.device = folders.load(bench.device.folder)
     bench.mpremote("exec", "import os\nos.remove('/device.key')")
     with pytest.raises(ToolError, match="does not have the /device.key of dev-1, and this PC has it no more"):
         bench.flash()
@@ -75,7 +76,7 @@ def test_a_copy_that_fails_leaves_the_keys_where_they_are(bench: Bench) -> None:
 
 
 def test_without_the_wish_nothing_goes(tmp_path: Path) -> None:
-    folder = devices.create(PLAN, tmp_path / "devices")
+    folder = folders.create(PLAN, tmp_path / "devices")
     assert not shred.wanted(folder) and shred.on_board(folder) == {}
 
 
@@ -84,7 +85,7 @@ def test_a_kill_at_any_moment_is_finished_the_next_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
 ) -> None:
     # Each rename, link, sync and unlink is the last thing that happens, in turn.
-    folder = devices.create(replace(PLAN, shred_after_flash=True), tmp_path / "devices")
+    folder = folders.create(replace(PLAN, shred_after_flash=True), tmp_path / "devices")
     key = (folder / "device.key").read_bytes()
     count = 0
 
@@ -107,11 +108,11 @@ def test_a_kill_at_any_moment_is_finished_the_next_time(
             shred.shred(folder)
         except KeyboardInterrupt:
             pass
-    devices.load(folder)  # whatever is left is a device that can be flashed
+    folders.load(folder)  # whatever is left is a device that can be flashed
     recorded = shred.on_board(folder)
     assert "device.key" in recorded or (folder / "device.key").read_bytes() == key
     shred.shred(folder)
     assert sorted(shred.on_board(folder)) == ["device.key", "secrets.json"]
     assert not (folder / "device.key").exists() and not list(folder.glob(".shred-*"))
     assert "device_key" not in json.loads((folder / "secrets.json").read_bytes())
-    assert devices.load(folder).on_board_only
+    assert folders.load(folder).on_board_only

@@ -21,7 +21,7 @@ import pytest
 from cryptography import x509
 from simulator_client import PahoDevice, hub_device, provision
 
-from espdps import sim_folder
+from espdps import locks
 from espdps.errors import ToolError
 from espdps.paths import ROOT
 from espdps.simulator import Options, Simulator, serving
@@ -213,14 +213,14 @@ def test_a_command_right_after_the_simulators_waits_for_it(tmp_path: Path) -> No
 def test_a_simulator_is_waited_for_until_it_listens_or_gives_up(tmp_path: Path) -> None:
     with ThreadPoolExecutor(1) as pool:
         (tmp_path / "sim.json").write_text("of one that was killed")
-        with sim_folder.held(tmp_path):
-            waiting = pool.submit(sim_folder.wait, tmp_path)
+        with locks.held(tmp_path):
+            waiting = pool.submit(locks.wait, tmp_path)
             with pytest.raises(TimeoutError):
                 waiting.result(1.5)  # longer than for one that is not there at all
             (tmp_path / "sim.json").touch()
             assert waiting.result(10)
-        with sim_folder.held(tmp_path):
-            waiting = pool.submit(sim_folder.wait, tmp_path)
+        with locks.held(tmp_path):
+            waiting = pool.submit(locks.wait, tmp_path)
             with pytest.raises(TimeoutError):
                 waiting.result(1.5)
         begin = time.monotonic()
@@ -232,7 +232,7 @@ def test_who_looks_for_a_simulator_does_not_keep_it_from_starting(tmp_path: Path
         fcntl.flock(file, fcntl.LOCK_SH)
         letting_go = threading.Timer(0.1, fcntl.flock, (file, fcntl.LOCK_UN))
         letting_go.start()
-        with sim_folder.held(tmp_path), pytest.raises(ToolError, match="another"), sim_folder.held(tmp_path):
+        with locks.held(tmp_path), pytest.raises(ToolError, match="another"), locks.held(tmp_path):
             pass
         letting_go.join()
 

@@ -36,19 +36,7 @@ from simulator_client import (
     token,
 )
 
-from espdps.simulator import (
-    Chain,
-    Cut,
-    Delay,
-    Error,
-    Form,
-    Ignore,
-    Options,
-    Reconnect,
-    Simulator,
-    Trouble,
-    serving,
-)
+from espdps.simulator import Chain, Cut, Delay, Error, Form, Ignore, Options, Reconnect, Simulator, Trouble, serving
 
 HUB = "hub-1.localhost"
 RESPONSES = "$iothub/credentials/res/#"

@@ -15,7 +15,7 @@ import pytest
 from simulator_client import RESPONSES, RawClient, dps_device, finish, hub_device, make_csr, provision
 
 from espdps.simulator import Options, Simulator, serving
-from espdps.simulator.scenario import parse
+from espdps.simulator.trouble.scenario import parse
 
 HUB = "hub-1.localhost"
 THROTTLED = 'do = "error"\nstatus = 429\nerror_code = 429001\nmessage = "slower"\nretry_after = 7\n'

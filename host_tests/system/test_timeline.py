@@ -5,8 +5,8 @@ from __future__ import annotations
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-from espdps import timeline
-from espdps.console import Event, parse
+from espdps.azure import timeline
+from espdps.board.console import Event, parse
 from espdps.paths import ROOT
 
 SVG = "{http://www.w3.org/2000/svg}"

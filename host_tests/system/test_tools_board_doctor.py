@@ -13,8 +13,8 @@ from bench import KEY, PASSWORD, Bench, working
 from test_tools_identity import Issued
 from workshop import esp_dps
 
-from espdps import board_doctor, repl
-from espdps.doctor import Finding
+from espdps.board import board_doctor, repl
+from espdps.devices.folder_doctor import Finding
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from espdps import boards
+from espdps.devices import profiles
 from espdps.errors import ToolError
 from espdps.paths import BOARDS
 
@@ -26,21 +26,21 @@ GOOD = (BOARDS / "ESP32_GENERIC.toml").read_text()
     ],
 )
 def test_the_profiles_that_are_here(name: str, chip: str, heap: str, epoch: int) -> None:
-    profile = boards.load(name)
+    profile = profiles.load(name)
     assert (profile.chip, profile.heap, profile.epoch) == (chip, heap, epoch)
     assert profile.runtime == "micropython" and profile.min_version == (1, 23)
-    assert name in boards.names()
+    assert name in profiles.names()
 
 
 def test_what_the_firmware_gets() -> None:
-    table = json.loads(json.dumps(boards.load("ESP32_GENERIC").board_json()))
+    table = json.loads(json.dumps(profiles.load("ESP32_GENERIC").board_json()))
     assert table == {"board": "ESP32_GENERIC", "network": "wifi", "led": 2, "led_on": 1, "watchdog": 120}
-    assert boards.load("ESP32_GENERIC_C3").board_json()["led"] is None
+    assert profiles.load("ESP32_GENERIC_C3").board_json()["led"] is None
 
 
 def test_an_unknown_board_lists_the_known() -> None:
     with pytest.raises(ToolError, match="no board profile 'ESP9'") as caught:
-        boards.load("ESP9")
+        profiles.load("ESP9")
     assert "ESP32_GENERIC_C6" in caught.value.hint and caught.value.exit_code == 2
 
 
@@ -68,7 +68,7 @@ def test_a_wrong_profile_is_named_by_file_and_key(tmp_path: Path, line: str, say
     kept = [old for old in GOOD.splitlines() if not old.startswith(key + " ")]
     (tmp_path / "MINE.toml").write_text("\n".join([*kept, line]))
     with pytest.raises(ToolError, match=f"MINE.toml:{len(kept) + 1}: {says}"):
-        boards.load("MINE", tmp_path)
+        profiles.load("MINE", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -85,13 +85,13 @@ def test_a_wrong_profile_is_named_by_file_and_key(tmp_path: Path, line: str, say
 def test_the_line_of_an_unknown_key_however_it_is_written(tmp_path: Path, text: str, line: int) -> None:
     (tmp_path / "MINE.toml").write_text(GOOD + text)
     with pytest.raises(ToolError, match=f"MINE.toml:{GOOD.count(chr(10)) + line}: unknown key 'wifi'"):
-        boards.load("MINE", tmp_path)
+        profiles.load("MINE", tmp_path)
 
 
 def test_a_slip_of_the_finger_is_told_what_is_meant(tmp_path: Path) -> None:
     (tmp_path / "MINE.toml").write_text(GOOD + "watchdgo = 60\n")
     with pytest.raises(ToolError, match="unknown key 'watchdgo'") as caught:
-        boards.load("MINE", tmp_path)
+        profiles.load("MINE", tmp_path)
     assert caught.value.hint == "watchdog is meant?"
 
 
@@ -99,16 +99,16 @@ def test_a_slip_of_the_finger_is_told_what_is_meant(tmp_path: Path) -> None:
 def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
     (tmp_path / "MINE.toml").write_text("\n".join(line for line in GOOD.splitlines() if not line.startswith(key + " ")))
     with pytest.raises(ToolError, match=f"MINE.toml: '{key}' is missing"):
-        boards.load("MINE", tmp_path)
+        profiles.load("MINE", tmp_path)
 
 
 def test_a_led_needs_its_level(tmp_path: Path) -> None:
     (tmp_path / "MINE.toml").write_text(GOOD.replace("led_on = 1\n", ""))
     with pytest.raises(ToolError, match="go together"):
-        boards.load("MINE", tmp_path)
+        profiles.load("MINE", tmp_path)
 
 
 def test_a_file_that_is_no_toml(tmp_path: Path) -> None:
     (tmp_path / "MINE.toml").write_text("chip =")
     with pytest.raises(ToolError, match="MINE.toml: not TOML"):
-        boards.load("MINE", tmp_path)
+        profiles.load("MINE", tmp_path)

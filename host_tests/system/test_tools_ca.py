@@ -10,7 +10,7 @@ import secrecy
 from simulator_client import dps_device, finish, save_key
 from workshop import esp_dps, made, openssl, openssl_judges
 
-from espdps import formats
+from espdps.credentials import formats
 from espdps.simulator import Options, serving
 
 DEVICE = "greenhouse-1"

@@ -9,7 +9,7 @@ from datetime import datetime
 import pytest
 from rich.console import Console
 
-from espdps.console import LONGEST_LINE, Display, Event, Fault, Lines, parse
+from espdps.board.console import LONGEST_LINE, Display, Event, Fault, Lines, parse
 from espdps.explain import codes, explain
 from espdps.paths import FIRMWARE
 

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from espdps import devices, keys, roots
+from espdps.credentials import keys, roots
+from espdps.devices import folders
 from espdps.errors import ToolError
 
 KEY = base64.b64encode(bytes(range(64))).decode()
 ROOTS = roots.azure_roots()
-PLAN = devices.Plan(
+PLAN = folders.Plan(
     registration_id="greenhouse-1", id_scope="0ne00ABCDEF", board="ESP32_GENERIC_C3", device_key=KEY, roots=ROOTS
 )
 
@@ -27,7 +28,7 @@ def listing(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_folder_holds_what_a_board_needs(tmp_path: Path) -> None:
-    folder = devices.create(replace(PLAN, wifi_ssid="Greenhouse", wifi_password="12345678"), tmp_path)
+    folder = folders.create(replace(PLAN, wifi_ssid="Greenhouse", wifi_password="12345678"), tmp_path)
     assert folder == tmp_path / "greenhouse-1"
     files = listing(folder)
     assert files.keys() == {"device.json", "secrets.json", "device.key", "device.csr", "roots.pem", "manifest.json"}
@@ -58,14 +59,14 @@ def test_a_folder_holds_what_a_board_needs(tmp_path: Path) -> None:
 
 
 def test_only_the_owner_may_look(tmp_path: Path) -> None:
-    folder = devices.create(PLAN, tmp_path / "devices")
+    folder = folders.create(PLAN, tmp_path / "devices")
     assert folder.stat().st_mode & 0o777 == 0o700
     assert folder.parent.stat().st_mode & 0o777 == 0o700
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
 
 
 def test_secrets_are_in_the_secret_files_only(tmp_path: Path) -> None:
-    folder = devices.create(replace(PLAN, wifi_ssid="Greenhouse", wifi_password="12345678"), tmp_path)
+    folder = folders.create(replace(PLAN, wifi_ssid="Greenhouse", wifi_password="12345678"), tmp_path)
     for name in ("device.json", "manifest.json", "roots.pem", "device.csr"):
         assert KEY.encode() not in (folder / name).read_bytes()
         assert b"12345678" not in (folder / name).read_bytes()
@@ -74,21 +75,21 @@ def test_secrets_are_in_the_secret_files_only(tmp_path: Path) -> None:
 
 
 def test_nothing_is_overwritten_unless_forced(tmp_path: Path) -> None:
-    before = listing(devices.create(PLAN, tmp_path))
+    before = listing(folders.create(PLAN, tmp_path))
     with pytest.raises(ToolError, match="is there already") as caught:
-        devices.create(PLAN, tmp_path)
+        folders.create(PLAN, tmp_path)
     assert "--force" in caught.value.hint
     assert listing(tmp_path / "greenhouse-1") == before
-    after = listing(devices.create(PLAN, tmp_path, force=True))
+    after = listing(folders.create(PLAN, tmp_path, force=True))
     assert after.keys() == before.keys()
     assert after["device.key"] != before["device.key"]
     assert [path.name for path in tmp_path.iterdir()] == ["greenhouse-1"]
 
 
 def test_ids_that_differ_in_case_are_one_device(tmp_path: Path) -> None:
-    devices.create(PLAN, tmp_path)
+    folders.create(PLAN, tmp_path)
     with pytest.raises(ToolError, match="is there already"):
-        devices.create(replace(PLAN, registration_id="GreenHouse-1"), tmp_path, force=True)
+        folders.create(replace(PLAN, registration_id="GreenHouse-1"), tmp_path, force=True)
     assert [path.name for path in tmp_path.iterdir()] == ["greenhouse-1"]
 
 
@@ -109,12 +110,12 @@ def test_ids_that_differ_in_case_are_one_device(tmp_path: Path) -> None:
 )
 def test_a_wrong_plan_leaves_nothing_behind(tmp_path: Path, change: dict[str, object]) -> None:
     with pytest.raises(ToolError):
-        devices.create(replace(PLAN, **change), tmp_path / "devices")  # type: ignore[arg-type]
+        folders.create(replace(PLAN, **change), tmp_path / "devices")  # type: ignore[arg-type]
     assert list(tmp_path.rglob("*")) == []
 
 
 def test_an_interrupted_creation_keeps_the_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = listing(devices.create(PLAN, tmp_path))
+    before = listing(folders.create(PLAN, tmp_path))
     real = Path.rename
 
     def rename(self: Path, target: Path) -> Path:
@@ -124,24 +125,24 @@ def test_an_interrupted_creation_keeps_the_old_folder(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(Path, "rename", rename)
     with pytest.raises(OSError, match="Input/output"):
-        devices.create(PLAN, tmp_path, force=True)
+        folders.create(PLAN, tmp_path, force=True)
     assert listing(tmp_path) == {f"greenhouse-1/{name}": content for name, content in before.items()}
 
 
 def test_without_a_csr_there_is_no_private_key(tmp_path: Path) -> None:
-    folder = devices.create(replace(PLAN, key_kind=None, registration_id="a" * 100), tmp_path)
+    folder = folders.create(replace(PLAN, key_kind=None, registration_id="a" * 100), tmp_path)
     assert not {"device.key", "device.csr"} & listing(folder).keys()
     assert json.loads((folder / "manifest.json").read_bytes())["csr_sha256"] is None
 
 
 def test_a_folder_is_found_by_name_and_by_path(tmp_path: Path) -> None:
-    folder = devices.create(PLAN, tmp_path)
-    assert devices.find("greenhouse-1", tmp_path) == devices.find(str(folder), tmp_path / "none") == folder
-    device = devices.load(folder)
+    folder = folders.create(PLAN, tmp_path)
+    assert folders.find("greenhouse-1", tmp_path) == folders.find(str(folder), tmp_path / "none") == folder
+    device = folders.load(folder)
     assert (device.registration_id, device.profile.name) == ("greenhouse-1", "ESP32_GENERIC_C3")
-    assert devices.device_key(folder) == KEY
+    assert folders.device_key(folder) == KEY
     with pytest.raises(ToolError, match="no device 'other'"):
-        devices.find("other", tmp_path)
+        folders.find("other", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -156,19 +157,19 @@ def test_a_folder_is_found_by_name_and_by_path(tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_folder_is_named(tmp_path: Path, name: str, content: bytes | None, says: str) -> None:
-    folder = devices.create(PLAN, tmp_path)
+    folder = folders.create(PLAN, tmp_path)
     (folder / name).unlink()
     if content is not None:
         (folder / name).write_bytes(content)
     with pytest.raises(ToolError, match=says):
-        devices.load(folder)
+        folders.load(folder)
 
 
 def test_damaged_secrets_are_not_quoted(tmp_path: Path) -> None:
-    folder = devices.create(PLAN, tmp_path)
+    folder = folders.create(PLAN, tmp_path)
     (folder / "secrets.json").write_text('{"device_key": ' + KEY)
     with pytest.raises(ToolError) as caught:
-        devices.device_key(folder)
+        folders.device_key(folder)
     assert KEY not in str(caught.value) and caught.value.__cause__ is None
 
 
@@ -195,11 +196,11 @@ def test_only_certificates_get_out_of_a_file_of_roots(tmp_path: Path) -> None:
 
 def test_a_simulator_that_is_not_there_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(ToolError, match=r"sim.json is missing") as caught:
-        devices.read_simulator(tmp_path)
+        folders.read_simulator(tmp_path)
     assert "esp-dps sim" in caught.value.hint
     (tmp_path / "sim.json").write_text('{"host": "localhost"}')
     with pytest.raises(ToolError, match="mqtt_port"):
-        devices.read_simulator(tmp_path)
+        folders.read_simulator(tmp_path)
 
 
 def test_a_key_as_service_makes_it_is_taken() -> None:
@@ -207,8 +208,8 @@ def test_a_key_as_service_makes_it_is_taken() -> None:
 
 
 def test_a_request_that_does_not_fit_is_found_before_a_board_is_touched(tmp_path: Path) -> None:
-    folder = devices.create(PLAN, tmp_path)
-    devices.load(folder)
+    folder = folders.create(PLAN, tmp_path)
+    folders.load(folder)
     good = {name: (folder / name).read_bytes() for name in ("device.csr", "device.key")}
     other = keys.new_key()
     for name, content, words in (
@@ -220,15 +221,15 @@ def test_a_request_that_does_not_fit_is_found_before_a_board_is_touched(tmp_path
     ):
         (folder / name).write_bytes(content)
         with pytest.raises(ToolError, match=words):
-            devices.load(folder)
+            folders.load(folder)
         (folder / name).write_bytes(good[name])
     (folder / "device.key").write_bytes(keys.key_der(other))
     (folder / "device.csr").write_bytes(keys.csr_der(other, "greenhouse-2"))
     with pytest.raises(ToolError, match="is for greenhouse-2, not for greenhouse-1"):
-        devices.load(folder)
+        folders.load(folder)
     (folder / "device.key").unlink()
     with pytest.raises(ToolError, match=r"device\.key is missing"):
-        devices.load(folder)
+        folders.load(folder)
 
 
 def test_an_onboarding_certificate_goes_into_the_folder(tmp_path: Path) -> None:
@@ -246,7 +247,7 @@ def test_an_onboarding_certificate_goes_into_the_folder(tmp_path: Path) -> None:
     )
     pair = (tmp_path / "cert.pem").read_bytes(), (tmp_path / "key.pem").read_bytes()
     plan = replace(PLAN, device_key=None, onboarding=pair)
-    folder = devices.create(plan, tmp_path / "devices")
+    folder = folders.create(plan, tmp_path / "devices")
     assert json.loads((folder / "device.json").read_text())["auth"] == "x509"
     assert json.loads((folder / "secrets.json").read_text()) == {}
     assert (folder / "onboarding.key").read_bytes() == keys.key_der(key)
@@ -257,9 +258,9 @@ def test_an_onboarding_certificate_goes_into_the_folder(tmp_path: Path) -> None:
         ((pair[0], b"x"), "cannot be read"),
     ):
         with pytest.raises(ToolError, match=words):
-            devices.create(replace(plan, onboarding=wrong), tmp_path / "more")
+            folders.create(replace(plan, onboarding=wrong), tmp_path / "more")
     with pytest.raises(ToolError, match="is for Greenhouse-1"):
-        devices.create(replace(plan, registration_id="greenhouse-2"), tmp_path / "more")
+        folders.create(replace(plan, registration_id="greenhouse-2"), tmp_path / "more")
     with pytest.raises(ToolError, match="no device key and no onboarding"):
-        devices.create(replace(plan, onboarding=None), tmp_path / "more")
+        folders.create(replace(plan, onboarding=None), tmp_path / "more")
     assert not (tmp_path / "more").exists()

@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 
 from aziot.identity import Identity
-from espdps import devices, doctor, flash, inventory, keys, roots, settings, shred
+from espdps.board import flash
+from espdps.credentials import keys, roots
+from espdps.devices import folder_doctor, folders, inventory, settings, shred
 from espdps.errors import ToolError
 
 KEY = base64.b64encode(bytes(range(64))).decode()
-PLAN = devices.Plan(
+PLAN = folders.Plan(
     registration_id="dev-1", id_scope="0ne00ABCDEF", board="UNIX", key_kind="ec-p256", roots=roots.azure_roots(),
     device_key=keys.derive_device_key(KEY, "dev-1"), shred_after_flash=True,
 )  # fmt: skip
@@ -39,7 +41,7 @@ def test_the_settings_are_those_of_the_firmware() -> None:
 
 
 def test_a_new_folder_has_nothing_wrong(tmp_path: Path) -> None:
-    assert doctor.examine(devices.create(PLAN, tmp_path), group_key=KEY) == []
+    assert folder_doctor.examine(folders.create(PLAN, tmp_path), group_key=KEY) == []
 
 
 @pytest.mark.parametrize(
@@ -68,9 +70,9 @@ def test_a_new_folder_has_nothing_wrong(tmp_path: Path) -> None:
     ],
 )
 def test_each_fault_is_found_and_no_secret_said(tmp_path: Path, damage: Callable[[Path], None], says: str) -> None:
-    folder = devices.create(PLAN, tmp_path)
+    folder = folders.create(PLAN, tmp_path)
     damage(folder)
-    found = [finding for finding in doctor.examine(folder, firmware=None) if finding.wrong]
+    found = [finding for finding in folder_doctor.examine(folder, firmware=None) if finding.wrong]
     assert any(says in finding.message for finding in found), found
     assert PLAN.device_key not in str(found)
 
@@ -79,27 +81,27 @@ def test_each_fault_is_found_and_no_secret_said(tmp_path: Path, damage: Callable
 def test_an_id_too_long_for_old_subscriptions_is_a_note(tmp_path: Path, length: int, notes: int) -> None:
     # By umqtt.simple 1.4: 2 for the packet id, 2 for the topic's length, the topic, 1 for QoS; 128 needs a second byte.
     assert (2 + 2 + len(f"devices/{'x' * length}/messages/devicebound/#") + 1 > 127) == bool(notes)
-    found = doctor.examine(
-        devices.create(replace(PLAN, registration_id="x" * length, key_kind=None), tmp_path), firmware=None
+    found = folder_doctor.examine(
+        folders.create(replace(PLAN, registration_id="x" * length, key_kind=None), tmp_path), firmware=None
     )
     assert [(finding.where, finding.wrong) for finding in found] == [("device.json", False)] * notes
 
 
 def test_what_is_wrong_is_refused_by_whoever_flashes(tmp_path: Path) -> None:
-    folder = devices.create(PLAN, tmp_path)
-    assert doctor.admit(folder) == []
+    folder = folders.create(PLAN, tmp_path)
+    assert folder_doctor.admit(folder) == []
     (folder / "stray").write_text("")
-    assert [finding.where for finding in doctor.admit(folder)] == ["stray"]
+    assert [finding.where for finding in folder_doctor.admit(folder)] == ["stray"]
     change("device.json", outbox=0, will=3)(folder)
     with pytest.raises(ToolError) as caught:
-        flash.flash(devices.load(folder), str(tmp_path / "no-port"))
+        flash.flash(folders.load(folder), str(tmp_path / "no-port"))
     assert "device.json: outbox cannot be 0" in caught.value.message
     assert "from 1" in caught.value.hint and "1 more: esp-dps doctor dev-1" in caught.value.hint
 
 
 def test_another_groups_key_is_noticed(tmp_path: Path) -> None:
-    found = doctor.examine(
-        devices.create(PLAN, tmp_path), group_key=base64.b64encode(bytes(64)).decode(), firmware=None
+    found = folder_doctor.examine(
+        folders.create(PLAN, tmp_path), group_key=base64.b64encode(bytes(64)).decode(), firmware=None
     )
     assert ["not derived from this group key" in finding.message for finding in found] == [True]
 
@@ -112,30 +114,30 @@ def test_an_expired_onboarding_certificate(tmp_path: Path) -> None:
     from datetime import datetime, timedelta, timezone
 
     pair = (tmp_path / "c").read_bytes(), (tmp_path / "k").read_bytes()
-    folder = devices.create(replace(PLAN, device_key=None, onboarding=pair), tmp_path / "d")
-    assert [finding.wrong for finding in doctor.examine(folder, firmware=None)] == [False]  # ends soon: a note
+    folder = folders.create(replace(PLAN, device_key=None, onboarding=pair), tmp_path / "d")
+    assert [finding.wrong for finding in folder_doctor.examine(folder, firmware=None)] == [False]  # ends soon: a note
     for days, says in ((3, "expired on"), (-1, "not valid before")):
         now = datetime.now(timezone.utc) + timedelta(days=days)
         assert any(
-            says in finding.message for finding in doctor.examine(folder, firmware=None, now=now) if finding.wrong
+            says in finding.message for finding in folder_doctor.examine(folder, firmware=None, now=now) if finding.wrong
         )
     (folder / "onboarding.key").unlink()
-    assert any("onboarding.key" in finding.where for finding in doctor.examine(folder, firmware=None) if finding.wrong)
+    assert any("onboarding.key" in finding.where for finding in folder_doctor.examine(folder, firmware=None) if finding.wrong)
 
 
 def test_a_shredded_folder_is_understood(tmp_path: Path) -> None:
-    folder = devices.create(PLAN, tmp_path)
+    folder = folders.create(PLAN, tmp_path)
     shred.shred(folder)
     assert sorted(os.listdir(folder)) == ["device.csr", "device.json", "manifest.json", "roots.pem", "secrets.json"]
-    assert devices.load(folder).on_board_only
-    found = doctor.examine(folder, group_key=KEY, firmware=None)
+    assert folders.load(folder).on_board_only
+    found = folder_doctor.examine(folder, group_key=KEY, firmware=None)
     assert found and not any(finding.wrong for finding in found)
     (entry,) = inventory.read(tmp_path)
     assert entry.on_board_only and (entry.key_type, entry.auth, entry.flashed_at) == ("ec-p256", "symmetric-key", None)
 
 
 def test_the_list_has_what_was_flashed_and_what_is_damaged(tmp_path: Path) -> None:
-    devices.create(PLAN, tmp_path)
+    folders.create(PLAN, tmp_path)
     (tmp_path / "dev-2").mkdir()
     (tmp_path / "boards.csv").write_text("chip_id,registration_id,flashed_at\naabb01,dev-1,1700000000\n")
     first, second = inventory.read(tmp_path)

@@ -14,7 +14,9 @@ from cryptography.hazmat.primitives import serialization
 from drive_bench import UID, DriveBench, blank_drive, boot_out, working
 from pki import Authority, private_pem
 
-from espdps import bindings, devices, drive, keys, settings_toml
+from espdps.board import drive_content
+from espdps.credentials import keys
+from espdps.devices import bindings, folders, settings_toml
 from espdps.errors import ToolError
 
 try:
@@ -45,7 +47,7 @@ def test_a_blank_drive_gets_everything_with_secrets_late_and_code_last(bench: Dr
     assert json.loads(bench.text("board.json"))["button"] == "BUTTON"
     assert bench.text("identity.a") == bench.text("identity.b") == "\n" * 12000
     assert "secrets.json" not in {path.name for path in bench.root.rglob("*")}
-    assert ("libraries", "connectionmanager {}, minimqtt {}, ntp {}, ticks {}".format(*drive.versions().values())) in (
+    assert ("libraries", "connectionmanager {}, minimqtt {}, ntp {}, ticks {}".format(*drive_content.versions().values())) in (
         bench.said
     )
 
@@ -145,7 +147,7 @@ def test_an_issued_identity_stays_with_its_device_alone(bench: DriveBench, tmp_p
     assert bench.text("identity.a") == "A issued"
     config = {**bench.device.config, "id_scope": "0ne00FFFFFF"}
     (bench.device.folder / "device.json").write_text(json.dumps(config))
-    bench.device = devices.load(bench.device.folder)
+    bench.device = folders.load(bench.device.folder)
     done = bench.flash()
     assert done.removed == ["/identity.a"] and bench.text("identity.a") == "\n" * 12000
 
@@ -156,7 +158,7 @@ def test_another_key_ends_an_issued_identity(bench: DriveBench, tmp_path: Path) 
     plan = dataclasses.replace(working(tmp_path / "other").device, folder=bench.device.folder)
     for name in ("device.csr", "device.key", "manifest.json"):
         (bench.device.folder / name).write_bytes((tmp_path / "other/devices/dev-1" / name).read_bytes())
-    bench.device = devices.load(plan.folder)
+    bench.device = folders.load(plan.folder)
     bench.flash()
     assert bench.text("identity.b") == "\n" * 12000
 

@@ -14,7 +14,8 @@ import pytest
 from drive_bench import BOARD, UID, DriveBench, blank_drive, boot_out, working
 from workshop import esp_dps, made
 
-from espdps import boards, devices, drive, drives
+from espdps.board import drive_content, drive_finder
+from espdps.devices import folders, profiles
 from espdps.errors import ToolError
 
 
@@ -24,8 +25,8 @@ def bench(tmp_path: Path) -> DriveBench:
 
 
 def flash(bench: DriveBench, *words: str | Path) -> Any:
-    folders = "--devices", bench.device.folder.parent, "--firmware", bench.firmware
-    return esp_dps("flash", "dev-1", *folders, *words)
+    where = "--devices", bench.device.folder.parent, "--firmware", bench.firmware
+    return esp_dps("flash", "dev-1", *where, *words)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_a_drive_that_is_not_the_devices(bench: DriveBench, text: str | None, sa
 
 def test_a_newer_and_an_odd_release_are_read(tmp_path: Path) -> None:
     for number, (release, version) in enumerate({"10.0.0-beta.2": (10, 0), "9.2.5-12-gabcdef": (9, 2)}.items()):
-        found = drives.read(blank_drive(tmp_path / str(number), boot_out(release=release)))
+        found = drive_finder.read(blank_drive(tmp_path / str(number), boot_out(release=release)))
         assert (found.release, found.version, found.board_id, found.uid) == (release, version, BOARD, UID.lower())
 
 
@@ -61,7 +62,7 @@ def mount(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *roots: Path, kind: s
     table = tmp_path / "mounts"
     lines = [f"/dev/sd{n} {str(root).replace(' ', chr(92) + '040')} {kind} rw 0 0\n" for n, root in enumerate(roots)]
     table.write_text("proc /proc proc rw 0 0\n" + "".join(lines))
-    monkeypatch.setattr(drives, "MOUNTS", table)
+    monkeypatch.setattr(drive_finder, "MOUNTS", table)
 
 
 def test_the_drive_that_is_mounted_is_found(bench: DriveBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +162,7 @@ def test_a_users_own_programs_are_kept(bench: DriveBench) -> None:
     (bench.root / "code.py").write_text("print('mine')\n")
     (bench.root / "boot.py").write_text('print("Hello World!")\n')  # as on a new drive: nobody's
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("espdps.flash_drive._write", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "unplugged")))
+        patch.setattr("espdps.board.flash_drive._write", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "unplugged")))
         with pytest.raises(ToolError, match="went away"):
             bench.flash()
     said = [text for step, text in bench.said if step == "note"]
@@ -214,7 +215,7 @@ def test_wrong_combinations_are_wrong_use(bench: DriveBench, tmp_path: Path) -> 
     assert done.code == 2 and "has CircuitPython: it has a drive, no --port" in done.err
     folder = bench.device.folder.parent
     key = tmp_path / "device.key"
-    key.write_text(drive.read_json(bench.device.folder / "secrets.json")["device_key"])
+    key.write_text(drive_content.read_json(bench.device.folder / "secrets.json")["device_key"])
     made("new", "dev-m", "--board", "ESP32_GENERIC", "--id-scope", "0ne00ABCDEF", "--device-key-file", key,
          "--devices", folder)  # fmt: skip
     done = esp_dps("flash", "dev-m", "--drive", bench.root, "--devices", folder)
@@ -251,7 +252,7 @@ def test_doctor_looks_at_what_the_drive_needs(bench: DriveBench, monkeypatch: py
     assert "/boot.py: is no Python" in esp_dps(*words).out
     (bench.firmware / "circuitpython" / "boot.py").unlink()
     assert "holds no firmware for CircuitPython" in esp_dps(*words).out
-    monkeypatch.setattr(drive, "LIBRARIES", ("adafruit-circuitpython-none",))
+    monkeypatch.setattr(drive_content, "LIBRARIES", ("adafruit-circuitpython-none",))
     done = esp_dps(*words)
     assert done.code == 1 and "the package adafruit-circuitpython-none is not installed" in done.out
 
@@ -261,10 +262,10 @@ def test_list_and_fleet_know_such_boards(bench: DriveBench, tmp_path: Path) -> N
     assert (listed["board"], listed["fault"]) == (BOARD, "")
     plan, key = tmp_path / "plan.csv", tmp_path / "group.key"
     plan.write_text("registration_id\nunit-1\n")
-    key.write_text(drive.read_json(bench.device.folder / "secrets.json")["device_key"])
+    key.write_text(drive_content.read_json(bench.device.folder / "secrets.json")["device_key"])
     words = ("fleet", plan, "--board", BOARD, "--id-scope", "0ne00ABCDEF", "--group-key-file", key)
     made(*words, "--devices", tmp_path / "fleet")
-    assert devices.load(tmp_path / "fleet" / "unit-1").profile.circuitpython
+    assert folders.load(tmp_path / "fleet" / "unit-1").profile.circuitpython
     done = esp_dps(*words, "--devices", tmp_path / "other", "--shred-after-flash")
     assert done.code == 1 and "whoever plugs its drive in" in done.out + done.err
 
@@ -286,18 +287,18 @@ GOOD = '# a board\nchip = "ESP32S3"\nruntime = "circuitpython"\nmin_version = "9
 def test_a_wrong_profile_is_named_by_line(tmp_path: Path, line: str, says: str) -> None:
     (tmp_path / "mine.toml").write_text(GOOD + line + "\n")
     with pytest.raises(ToolError, match=f"mine.toml:7: {says}"):
-        boards.load("mine", tmp_path)
+        profiles.load("mine", tmp_path)
 
 
 def test_a_button_means_nothing_for_micropython(tmp_path: Path) -> None:
-    text = (boards.BOARDS / "ESP32_GENERIC.toml").read_text()
+    text = (profiles.BOARDS / "ESP32_GENERIC.toml").read_text()
     (tmp_path / "MINE.toml").write_text(text + 'button = "BUTTON"\n')
     with pytest.raises(ToolError, match="'button' means nothing for micropython"):
-        boards.load("MINE", tmp_path)
+        profiles.load("MINE", tmp_path)
 
 
 def test_the_profiles_for_circuitpython_that_are_here() -> None:
-    found = {name: boards.load(name) for name in boards.names()}
+    found = {name: profiles.load(name) for name in profiles.names()}
     chips = {name: profile.chip for name, profile in found.items() if profile.circuitpython}
     assert chips == {
         "adafruit_feather_esp32s2": "ESP32S2", BOARD: "ESP32S3", "UNIX_CIRCUITPYTHON": "unix",

@@ -13,21 +13,23 @@ from pathlib import Path
 import pytest
 from workshop import made
 
-from espdps import boards, drives, virtual_drive
+from espdps.board import drive_finder
+from espdps.devices import profiles
 from espdps.errors import ToolError
 from espdps.simulator import Options, serving
-from espdps.virtual_drive import VirtualDrive
+from espdps.virtual_board import virtual_drive
+from espdps.virtual_board.virtual_drive import VirtualDrive
 
 
 def test_a_blank_drive_is_one_for_its_profile_and_made_once(tmp_path: Path) -> None:
     virtual_drive.make_blank(tmp_path / "drive")
-    first = drives.read(tmp_path / "drive")
-    drives.check(first, boards.load(virtual_drive.BOARD))
+    first = drive_finder.read(tmp_path / "drive")
+    drive_finder.check(first, profiles.load(virtual_drive.BOARD))
     (tmp_path / "drive" / "code.py").write_text("mine")
     virtual_drive.make_blank(tmp_path / "drive")
-    assert drives.read(tmp_path / "drive") == first and (tmp_path / "drive" / "code.py").read_text() == "mine"
+    assert drive_finder.read(tmp_path / "drive") == first and (tmp_path / "drive" / "code.py").read_text() == "mine"
     virtual_drive.make_blank(tmp_path / "other")
-    assert drives.read(tmp_path / "other").uid != first.uid
+    assert drive_finder.read(tmp_path / "other").uid != first.uid
 
 
 def test_what_it_prints_are_events_and_its_end_is_told(tmp_path: Path) -> None:

@@ -206,8 +206,8 @@ def test_the_list_is_longer_than_a_page(sim: Simulator) -> None:
 
 def test_a_change_of_somebody_else_is_not_lost(sim: Simulator) -> None:
     """Between our reading and our writing."""
-    from espdps.dps_client import DpsClient
-    from espdps.service_client import Refused, simulator
+    from espdps.azure.dps_client import DpsClient
+    from espdps.azure.service_client import Refused, simulator
 
     sim.add_individual("raced")
 

@@ -19,8 +19,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from espdps import doctor
-from espdps.bundle import Bundle
+from espdps.devices import folder_doctor
+from espdps.devices.bundle import Bundle
 from espdps.errors import ToolError
 from espdps.paths import ROOT
 
@@ -91,7 +91,7 @@ def test_bad_rows_are_named_and_the_rest_is_made(tmp_path: Path) -> None:
     assert states(tmp_path)["made"] == ["good-1", "good-2", "Good-7"]
     assert sorted(path.name for path in (tmp_path / "d").glob("[!.]*")) == ["Good-7", "good-1", "good-2"]
     for name in ("good-1", "Good-7"):
-        assert doctor.examine(tmp_path / "d" / name, group_key=GROUP_KEY, firmware=None) == []
+        assert folder_doctor.examine(tmp_path / "d" / name, group_key=GROUP_KEY, firmware=None) == []
         request = subprocess.run(
             ["openssl", "req", "-inform", "DER", "-in", f"d/{name}/device.csr", "-verify", "-noout", "-subject"],
             cwd=tmp_path, capture_output=True, text=True, check=True, timeout=30,
@@ -172,7 +172,7 @@ def test_a_bundle_gives_back_the_folders(tmp_path: Path) -> None:
     assert esp_dps(tmp_path, "unpack", "f.db").stdout.split() == names
     assert esp_dps(tmp_path, "unpack", "f.db", "UNIT-001", "--devices", "d").returncode == 0
     folder = tmp_path / "d" / "unit-001"
-    assert doctor.examine(folder, group_key=GROUP_KEY, firmware=None) == []
+    assert folder_doctor.examine(folder, group_key=GROUP_KEY, firmware=None) == []
     with sqlite3.connect(tmp_path / "f.db") as plain:  # as any other program reads it
         rows = plain.execute("SELECT name, mode, sz, data FROM sqlar WHERE name GLOB 'unit-001*'").fetchall()
     assert {name: data for name, _, _, data in rows if data} == {
@@ -261,7 +261,7 @@ def test_rows_with_credentials_of_their_own_need_no_group_key(tmp_path: Path) ->
 
     done = run()
     assert done.returncode == 0, done.stderr
-    assert [doctor.examine(tmp_path / "d" / name, firmware=None) for name in ("by-key", "by-cert")] == [[], []]
+    assert [folder_doctor.examine(tmp_path / "d" / name, firmware=None) for name in ("by-key", "by-cert")] == [[], []]
     assert json.loads((tmp_path / "d" / "by-key" / "secrets.json").read_text()) == {"device_key": GROUP_KEY}
     assert json.loads((tmp_path / "d" / "by-cert" / "device.json").read_text())["auth"] == "x509"
     with (tmp_path / "plan.csv").open("a") as plan:
@@ -322,5 +322,5 @@ def test_it_asks_once_for_each_secret_on_a_terminal(tmp_path: Path) -> None:
         os.close(ours)
     assert process.returncode == 0 and not answers, said
     assert GROUP_KEY.encode() not in said and b"correct horse" not in said and b"3 made" in said
-    assert doctor.examine(tmp_path / "d" / "unit-002", group_key=GROUP_KEY, firmware=None) == []
+    assert folder_doctor.examine(tmp_path / "d" / "unit-002", group_key=GROUP_KEY, firmware=None) == []
     assert json.loads((tmp_path / "d" / "unit-002" / "secrets.json").read_text())["wifi_password"] == "correct horse"

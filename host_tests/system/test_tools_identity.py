@@ -19,14 +19,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from aziot import store
-from espdps import bindings, devices, identity, repl
+from espdps.board import identity_backup, repl
+from espdps.board.flash import SLOT_BYTES
+from espdps.devices import bindings, folders
 from espdps.errors import ToolError
-from espdps.flash import SLOT_BYTES
 
 END = 1_900_000_000
 
 
-def issued(device: devices.Device, key: ec.EllipticCurvePublicKey | None = None) -> list[str]:
+def issued(device: folders.Device, key: ec.EllipticCurvePublicKey | None = None) -> list[str]:
     """A chain for the device's key, or another, as a service issues it: base64 of DER, the leaf first."""
     authority = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, device.registration_id)])
@@ -101,24 +102,24 @@ def test_what_was_issued_is_saved_and_put_back(board: Issued) -> None:
 
 def save(board: Issued) -> None:
     with repl.opened(board.port) as opened:
-        identity.backup(opened, board.backup)
+        identity_backup.backup(opened, board.backup)
 
 
 def restore(board: Issued, **how: bool) -> None:
     with repl.opened(board.port) as opened:
-        identity.restore(opened, board.backup, **how)
+        identity_backup.restore(opened, board.backup, **how)
 
 
 def test_never_onto_another_device(board: Issued, tmp_path: Path) -> None:
     board.issue()
     save(board)
-    other = devices.create(replace(PLAN, registration_id="dev-2"), tmp_path / "devices")
-    board.bench.device = devices.load(other)
+    other = folders.create(replace(PLAN, registration_id="dev-2"), tmp_path / "devices")
+    board.bench.device = folders.load(other)
     board.bench.flash(follow=None, rebind=True)
     with pytest.raises(ToolError, match="registration_id is dev-2, and .* is for dev-1"):
         restore(board)
-    again = devices.create(PLAN, tmp_path / "devices", force=True)
-    board.bench.device = devices.load(again)
+    again = folders.create(PLAN, tmp_path / "devices", force=True)
+    board.bench.device = folders.load(again)
     board.bench.flash(follow=None, rebind=True)
     with pytest.raises(ToolError, match="not for the board's private key"):
         restore(board)

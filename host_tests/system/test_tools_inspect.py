@@ -16,7 +16,7 @@ import secrecy
 from pki import Authority
 from workshop import Done, esp_dps, made, openssl
 
-from espdps import inspection, keys
+from espdps.credentials import inspection, keys
 
 KEY_B64 = base64.b64encode(bytes(range(64))).decode()
 SIGNATURE = base64.b64encode(bytes(range(100, 132))).decode()

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, unquote
 
 import pytest
 
-from espdps import keys
+from espdps.credentials import keys
 from espdps.errors import ToolError
 
 GROUP_KEY = base64.b64encode(bytes(range(64))).decode()

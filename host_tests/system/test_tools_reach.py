@@ -20,7 +20,8 @@ from pki import Authority, private_pem
 from units import edit, make_unit
 from workshop import esp_dps
 
-from espdps import keys, reach, roots
+from espdps.azure import reach
+from espdps.credentials import keys, roots
 from espdps.simulator import Options, Simulator, serving
 
 

@@ -21,7 +21,8 @@ from test_tools_register import content
 from units import edit, make_unit
 from workshop import esp_dps
 
-from espdps import keys, registration
+from espdps.azure import registration
+from espdps.credentials import keys
 from espdps.simulator import Chain, Options, Silence, Simulator, Trouble, serving
 
 ID = "contoso-0001"

@@ -8,7 +8,8 @@ from typing import Any
 
 import secrecy
 
-from espdps import devices, keys
+from espdps.credentials import keys
+from espdps.devices import folders
 from espdps.simulator import Simulator
 
 
@@ -38,7 +39,7 @@ def make_unit(
     info = sim.info
     if not device_key and not onboarding:
         device_key = keys.derive_device_key(info["groups"][0]["primary_key"], registration_id)
-    plan = devices.Plan(
+    plan = folders.Plan(
         registration_id=registration_id,
         id_scope=info["id_scope"],
         board="UNIX",
@@ -49,7 +50,7 @@ def make_unit(
         dps_host=info["host"],
         port=info["mqtt_port"],
     )
-    unit = devices.create(plan, folder / "devices", force=True)
+    unit = folders.create(plan, folder / "devices", force=True)
     edit(unit / "device.json", timeout=10, spread=0)
     secrecy.note(unit)
     secrecy.note(sim.directory)

@@ -12,15 +12,15 @@ import typer
 
 from espdps.commands import (
     authority,
+    backups,
     bench,
-    boards,
     credentials,
-    devices,
+    device_folders,
     enroll,
     explain,
+    flashing,
     fleet,
     hub,
-    identity,
     inspection,
     register,
     registry,
@@ -60,7 +60,7 @@ app = typer.Typer(
 
 # in the order in which a person needs them
 _PLAIN = (
-    devices, fleet, register, boards, explain, identity, stand_ins, credentials, inspection, authority, bench,
+    device_folders, fleet, register, flashing, explain, backups, stand_ins, credentials, inspection, authority, bench,
 )  # fmt: skip
 for commands in _PLAIN:
     app.add_typer(commands.app)

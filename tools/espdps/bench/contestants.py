@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from espdps import keys
 from espdps.bench.row import AGAIN
 from espdps.bench.tap import Tap
 from espdps.bench.tunnel import proxy
 from espdps.bench.unit import DEADLINE, Bench, Step, create, forget, steps
+from espdps.credentials import keys
 from espdps.errors import ToolError
 from espdps.paths import BUILD
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from espdps import boards
 from espdps.bench import heap
 from espdps.bench.latency import floor
 from espdps.bench.row import Row
 from espdps.bench.unit import Bench
+from espdps.devices import profiles
 from espdps.paths import BOARDS
 from espdps.simulator import Options, serving
 
@@ -40,7 +40,7 @@ def measure(folder: Path) -> list[Row]:
         Row("RAM outside of the heap, a connection", BUFFERS, "KB", by=by, note=_SOURCES["buffers"]),
     ]
     for path in sorted(BOARDS.glob("ESP32*.toml")):
-        profile = boards.load(path.stem)
+        profile = profiles.load(path.stem)
         if profile.runtime == "micropython":
             rows.append(
                 Row(f"heap left at the narrowest place, {path.stem}", int(profile.heap[:-1]) - need, "KB", by=by)

@@ -9,8 +9,9 @@ import ast
 from dataclasses import dataclass
 from pathlib import Path
 
-from espdps import boards, flash, mpy
 from espdps.bench.row import Row
+from espdps.board import flash, mpy
+from espdps.devices import profiles
 from espdps.paths import BUILD, FIRMWARE
 
 ALL = 18 << 10  # bytes of .mpy, names not counted: all of aziot
@@ -22,7 +23,7 @@ MODULES = (
     "x509",
 )  # fmt: skip
 _ADAFRUIT = "adafruit_azureiot"
-_OPTIONS = boards.load("ESP32_GENERIC").mpy
+_OPTIONS = profiles.load("ESP32_GENERIC").mpy
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from espdps import fleet, roots
 from espdps.bench.row import Row
-from espdps.pool import Pool, cores
+from espdps.credentials import roots
+from espdps.devices import fleet
+from espdps.devices.pool import Pool, cores
 
 DEVICES = 8000
 ROUNDS = 3

@@ -30,8 +30,8 @@ from amqtt.mqtt.subscribe import SubscribePacket
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from espdps import keys
 from espdps.bench.row import AGAIN, Row
+from espdps.credentials import keys
 from espdps.errors import ToolError
 from espdps.simulator import Options, files, serving
 

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from espdps import boards, devices, flash, keys
 from espdps.bench.row import AGAIN
+from espdps.board import flash
+from espdps.credentials import keys
+from espdps.devices import folders, profiles
 from espdps.errors import ToolError
-from espdps.micropython import Unavailable, interpreter
 from espdps.paths import FIRMWARE, SHIMS
 from espdps.virtual_board import rom
+from espdps.virtual_board.micropython import Unavailable, interpreter
 
 ON_BOARD = Path(__file__).parent / "on_board"
 STAND_INS = SHIMS / "micropython"
@@ -41,12 +43,12 @@ class Step:
 
 def create(folder: Path, info: dict[str, Any], port: int, kind: str | None = "ec-p384", name: str = "bench-1") -> Path:
     """The folder of a device with a derived key, and with a CSR if there is a `kind` of key for it."""
-    plan = devices.Plan(
+    plan = folders.Plan(
         registration_id=name, id_scope=info["id_scope"], board="UNIX", key_kind=kind,
         device_key=keys.derive_device_key(info["groups"][0]["primary_key"], name),
         roots=Path(info["roots"]).read_bytes(), dps_host=info["host"], port=port,
     )  # fmt: skip
-    made = devices.create(plan, folder / "devices", force=True)
+    made = folders.create(plan, folder / "devices", force=True)
     settings = made / "device.json"
     settings.write_text(json.dumps({**json.loads(settings.read_text()), "spread": 0}))
     return made
@@ -73,7 +75,7 @@ class Bench:
         self.library = folder / "lib"
         only = set(modules)
         library = {}
-        for path, content in flash.compile_library(FIRMWARE, boards.load("ESP32_GENERIC").mpy).items():
+        for path, content in flash.compile_library(FIRMWARE, profiles.load("ESP32_GENERIC").mpy).items():
             if not only or Path(path).stem in only:
                 library[Path("aziot", Path(path).name)] = content
         # Without the clock of a laboratory's board, which is Python here; a board's time and socket are not.

@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 from cryptography import x509
 
-from espdps import authority, files, formats, keys, pfx
+from espdps import files
 from espdps.commands import output, secrets
 from espdps.commands.options import AsJson, Encrypt, Force, KeyType, NewPassphraseFile, PassphraseFile
+from espdps.credentials import authority, formats, keys, pfx
 from espdps.errors import WRONG_USE, ToolError
 from espdps.files import Output
 

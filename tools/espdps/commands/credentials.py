@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from espdps import devices, files, formats, keys
+from espdps import files
 from espdps.commands import output, secrets
 from espdps.commands.options import (
     AsJson,
@@ -22,6 +22,8 @@ from espdps.commands.options import (
     NewPassphraseFile,
     PassphraseFile,
 )
+from espdps.credentials import formats, keys
+from espdps.devices import folders
 from espdps.errors import WRONG_USE, ToolError
 from espdps.paths import DEVICES
 
@@ -138,8 +140,8 @@ def sas(
     keys.check_registration_id(registration_id)
     folder = devices_folder / registration_id
     if folder.is_dir() and not group_key_file and not device_key_file:
-        key = devices.device_key(folder)
-        id_scope = id_scope or devices.load(folder).config.get("id_scope")
+        key = folders.device_key(folder)
+        id_scope = id_scope or folders.load(folder).config.get("id_scope")
     else:
         key = secrets.device_key(registration_id, group_key_file, device_key_file, {})
     expires = int(time.time()) + seconds

@@ -9,7 +9,10 @@ from typing import Annotated
 
 import typer
 
-from espdps import az, devices, enrollment, files, service_client
+from espdps import files
+from espdps.azure import az, enrollment, service_client
+from espdps.azure.dps_client import DpsClient
+from espdps.azure.enrollment import Body, Enrollment
 from espdps.commands import enroll_ca, output, secrets
 from espdps.commands.enroll_target import (
     ByAz,
@@ -25,8 +28,7 @@ from espdps.commands.enroll_target import (
     say_done,
 )
 from espdps.commands.options import AsJson, Devices, Force
-from espdps.dps_client import DpsClient
-from espdps.enrollment import Body, Enrollment
+from espdps.devices import folders
 from espdps.errors import ToolError
 from espdps.paths import DEVICES
 
@@ -96,8 +98,8 @@ def device(
     folder, target = devices_folder / name, Target(sim, endpoint, policy_name, policy_key_file, by_az)
     wanted = enrollment.for_device(folder, group, key(group_key_file), signer, ca, hubs=hubs or (), **given)
     if sim is not None and not by_az:
-        scope = str(devices.load(folder).config.get("id_scope"))
-        if scope != (served := devices.read_simulator(sim)["id_scope"]):
+        scope = str(folders.load(folder).config.get("id_scope"))
+        if scope != (served := folders.read_simulator(sim)["id_scope"]):
             raise ToolError(
                 f"{folder} is for id scope {scope}, and this simulator is {served}", "new --sim makes it so"
             )

@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 
-from espdps import authority, az, enrollment, formats, service_client
+from espdps.azure import az, enrollment, service_client
+from espdps.azure.dps_client import DpsClient
+from espdps.azure.enrollment import Body
 from espdps.commands import output, secrets
 from espdps.commands.enroll_target import ByAz, Endpoint, PolicyKeyFile, PolicyName, Sim, Target, say_done
 from espdps.commands.options import AsJson, PassphraseFile
-from espdps.dps_client import DpsClient
-from espdps.enrollment import Body
+from espdps.credentials import authority, formats
 
 app = typer.Typer(
     no_args_is_help=True,

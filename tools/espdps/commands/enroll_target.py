@@ -11,10 +11,12 @@ from typing import Annotated, Any
 
 import typer
 
-from espdps import az, devices, files, service_client
+from espdps import files
+from espdps.azure import az, service_client
+from espdps.azure.dps_client import DpsClient
+from espdps.azure.enrollment import Body, Key
 from espdps.commands import output, secrets
-from espdps.dps_client import DpsClient
-from espdps.enrollment import Body, Key
+from espdps.devices import folders
 from espdps.errors import WRONG_USE, ToolError
 
 Sim = Annotated[Path | None, typer.Option("--sim", help="Folder of a running simulator.")]
@@ -46,7 +48,7 @@ class Target:
         if (self.sim is None) == (self.endpoint is None):
             raise ToolError("which DPS?", "--sim DIR or --endpoint NAME.azure-devices-provisioning.net", WRONG_USE)
         if self.sim is not None:
-            return service_client.simulator(devices.read_simulator(self.sim))
+            return service_client.simulator(folders.read_simulator(self.sim))
         assert self.endpoint is not None
         return service_client.azure(self.endpoint, self.policy, secrets.policy_key(self.key_file))
 

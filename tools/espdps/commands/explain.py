@@ -9,9 +9,9 @@ import typer
 
 from espdps import explain as explaining
 from espdps import messages as lines
+from espdps.board.console import Fault, show_fault
 from espdps.commands import output
 from espdps.commands.options import AsJson
-from espdps.console import Fault, show_fault
 from espdps.errors import WRONG_USE, ToolError
 
 app = typer.Typer()

@@ -10,10 +10,11 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from espdps import boards, devices, keys, plan
-from espdps import fleet as worker
 from espdps.commands import output, secrets
 from espdps.commands.options import AsJson, Devices, GroupKeyFile, KeyType, SimFolder
+from espdps.credentials import keys
+from espdps.devices import fleet as worker
+from espdps.devices import folders, plan, profiles
 from espdps.errors import FAILED, WRONG_USE, ToolError, of_system
 from espdps.paths import DEVICES
 
@@ -34,8 +35,8 @@ def fleet(
     no_csr: Annotated[bool, typer.Option("--no-csr", help="No private key and CSR where the plan says none.")] = False,
     wifi_ssid: Annotated[str | None, typer.Option(help="Wi-Fi network where the plan has none.")] = None,
     wifi_password_file: Annotated[Path | None, typer.Option(help="File with its password; empty: open.")] = None,
-    dps_host: Annotated[str | None, typer.Option(help=f"Else {devices.AZURE_HOST}.")] = None,
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help=f"Else {devices.PORT}.")] = None,
+    dps_host: Annotated[str | None, typer.Option(help=f"Else {folders.AZURE_HOST}.")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help=f"Else {folders.PORT}.")] = None,
     roots_file: Annotated[Path | None, typer.Option("--roots", help="Trusted roots, PEM. Else Azure's.")] = None,
     sim: SimFolder = None,
     devices_folder: Devices = DEVICES,
@@ -84,16 +85,16 @@ def fleet(
     """
     names, _ = plan.columns(plan_file)
     if board:
-        boards.load(board)
+        profiles.load(board)
     elif "board" not in names:
         raise ToolError("no board", "--board NAME, or a column board in the plan", WRONG_USE)
     if extra := plan.ignored(plan_file):
         output.err.print(f"columns left alone: {', '.join(extra)}", style="yellow", soft_wrap=True)
-    info = devices.read_simulator(sim) if sim else {}
+    info = folders.read_simulator(sim) if sim else {}
     scope = id_scope or info.get("id_scope")
     if scope is None:
         raise ToolError("no id scope", "--id-scope 0ne…; it stands on the overview page of the DPS instance", WRONG_USE)
-    devices.check_id_scope(scope)
+    folders.check_id_scope(scope)
     wants_wifi = wifi_ssid is not None or "wifi_ssid" in names
     if not wants_wifi and not info:
         output.err.print("no --wifi-ssid: boards with Wi-Fi will have no network to join", style="yellow")
@@ -104,8 +105,8 @@ def fleet(
         roots=secrets.trusted_roots(roots_file, info),
         group_key=_group_key(plan_file, names, group_key_file, info),
         key_kind=None if no_csr else key_type.value,
-        dps_host=dps_host or info.get("host") or devices.AZURE_HOST,
-        port=port or info.get("mqtt_port") or devices.PORT,
+        dps_host=dps_host or info.get("host") or folders.AZURE_HOST,
+        port=port or info.get("mqtt_port") or folders.PORT,
         spread=5 if info else None,
         wifi_ssid=wifi_ssid,
         wifi_password=secrets.wifi_password(wifi_password_file) if wants_wifi else "",
@@ -180,7 +181,7 @@ def unpack(
     EXAMPLE
       esp-dps unpack fleet.db greenhouse-1
     """
-    from espdps.bundle import Bundle
+    from espdps.devices.bundle import Bundle
 
     with Bundle(bundle) as source:
         if not registration_ids and not everything:
@@ -188,7 +189,7 @@ def unpack(
                 print(name)
             return
         for name in source.names() if everything else registration_ids or []:
-            folder = devices.unpack(source.find(name), name, devices_folder)
+            folder = folders.unpack(source.find(name), name, devices_folder)
             if as_json:
                 output.print_json({"folder": str(folder)})
             else:

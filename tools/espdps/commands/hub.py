@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from espdps import devices
 from espdps.commands import output
 from espdps.commands.options import AsJson, DeviceId, RunningSim
+from espdps.devices import folders
 from espdps.errors import FAILED, WRONG_USE, ToolError
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Play the service's side of a simulator's hub.")
@@ -30,9 +30,9 @@ def monitor(
     EXAMPLE
       esp-dps hub monitor --sim build/sim bench-1
     """
-    from espdps import hub_client
+    from espdps.azure import hub_client
 
-    events = hub_client.HubClient(devices.read_simulator(sim)).events(device, past=past)
+    events = hub_client.HubClient(folders.read_simulator(sim)).events(device, past=past)
     for event in islice(events, count):
         if as_json:
             output.print_json(event)
@@ -56,7 +56,7 @@ def send(
     EXAMPLE
       esp-dps hub send --sim build/sim bench-1 'good morning' -p urgency=low
     """
-    from espdps.hub_client import HubClient
+    from espdps.azure.hub_client import HubClient
 
     properties: dict[str, str] = {}
     for pair in given or []:
@@ -64,7 +64,7 @@ def send(
         if not name or not equals:
             raise ToolError(f"{pair} is not NAME=VALUE", "write it as -p urgency=low", WRONG_USE)
         properties[name] = value
-    message_id = HubClient(devices.read_simulator(sim)).send(device, text, properties)
+    message_id = HubClient(folders.read_simulator(sim)).send(device, text, properties)
     if as_json:
         output.print_json({"message_id": message_id})
     else:
@@ -88,10 +88,10 @@ def call(
     EXAMPLE
       esp-dps hub call --sim build/sim bench-1 blink '{"times": 3}'
     """
-    from espdps.hub_client import HubClient
+    from espdps.azure.hub_client import HubClient
 
     content = _json_argument(payload, "payload")
-    status, result = HubClient(devices.read_simulator(sim)).call(device, method, content, timeout)
+    status, result = HubClient(folders.read_simulator(sim)).call(device, method, content, timeout)
     if as_json:
         output.print_json({"status": status, "payload": result})
     else:
@@ -113,10 +113,10 @@ def twin(
     EXAMPLE
       esp-dps hub twin --sim build/sim bench-1 --desired '{"interval": 5}'
     """
-    from espdps.hub_client import HubClient
+    from espdps.azure.hub_client import HubClient
 
     patch = None if desired is None else _json_argument(desired, "--desired")
-    twin = HubClient(devices.read_simulator(sim)).twin(device, patch)
+    twin = HubClient(folders.read_simulator(sim)).twin(device, patch)
     if as_json:
         output.print_json(twin)
     else:
@@ -139,11 +139,11 @@ def device(
     EXAMPLE
       esp-dps hub device --sim build/sim bench-1 --disable
     """
-    from espdps.hub_client import HubClient
+    from espdps.azure.hub_client import HubClient
 
     if delete and enable is not None:
         raise ToolError("--delete and --enable or --disable exclude each other", "give one of them", WRONG_USE)
-    client = HubClient(devices.read_simulator(sim))
+    client = HubClient(folders.read_simulator(sim))
     if delete:
         client.delete(device)
         output.out.print(f"{device}  deleted", soft_wrap=True)

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from espdps import files, inspection
+from espdps import files
 from espdps.commands import output, secrets
 from espdps.commands.options import AsJson, PassphraseFile
+from espdps.credentials import inspection
 from espdps.errors import FAILED, WRONG_USE, ToolError
 from espdps.files import STDIN
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from espdps import keys
+from espdps.credentials import keys
 
 KeyType = Enum("KeyType", {kind: kind for kind in keys.KINDS}, type=str)  # type: ignore[misc]  # made from the one table
 

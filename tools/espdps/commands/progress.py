@@ -11,8 +11,8 @@ from dataclasses import asdict
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from espdps.board.flash_all import DIFFERS, FAILED, LEFT, Outcome, Watch
 from espdps.commands import output
-from espdps.flash_all import DIFFERS, FAILED, LEFT, Outcome, Watch
 
 _COLOURS = {FAILED: "red", DIFFERS: "red", LEFT: "yellow"}
 

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from espdps import devices
+from espdps.board.console import Event, show_fault
 from espdps.commands import output
 from espdps.commands.options import AsJson, Devices
-from espdps.console import Event, show_fault
+from espdps.devices import folders
 from espdps.errors import FAILED, REFUSED
 from espdps.paths import DEVICES
 
@@ -43,7 +43,8 @@ def register(
       esp-dps register greenhouse-1 --hub
       esp-dps register greenhouse-1 --svg timeline.svg
     """
-    from espdps import demo, registration, timeline  # the demo brings the simulator along
+    from espdps.azure import registration, timeline  # the demo brings the simulator along
+    from espdps.demo import on_micropython
 
     before = 0.0
 
@@ -53,12 +54,12 @@ def register(
             output.out.print(Text(f"  error {event.text}", style="bold red"), soft_wrap=True)
             show_fault(event.fault, output.out)
         elif event.step in timeline.TITLES:
-            demo.line(output.out, timeline.TITLES[event.step], event.text, event.seconds - before)
+            on_micropython.line(output.out, timeline.TITLES[event.step], event.text, event.seconds - before)
             before = event.seconds
         else:
             output.out.print(Text(f"  {event.step} {event.text}".rstrip(), style="dim"), soft_wrap=True)
 
-    unit = devices.load(devices.find(device, devices_folder))
+    unit = folders.load(folders.find(device, devices_folder))
     events: list[Event] = []
 
     def tell(event: Event) -> None:

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from espdps import devices
+from espdps.azure.registry_client import RegistryClient
 from espdps.commands import output
 from espdps.commands.options import AsJson, DeviceId, RunningSim
+from espdps.devices import folders
 from espdps.errors import WRONG_USE, ToolError
-from espdps.registry_client import RegistryClient
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Credential policies and devices of a simulator's registry."
@@ -19,7 +19,7 @@ app = typer.Typer(
 
 
 def _client(sim: Path) -> RegistryClient:
-    return RegistryClient(devices.read_simulator(sim))
+    return RegistryClient(folders.read_simulator(sim))
 
 
 @app.command("policies")

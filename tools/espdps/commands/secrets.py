@@ -10,9 +10,9 @@ from typing import Any
 
 import typer
 
-from espdps import keys, roots
+from espdps.credentials import keys, roots
+from espdps.credentials.formats import Ask
 from espdps.errors import WRONG_USE, ToolError, of_system
-from espdps.formats import Ask
 
 GROUP_KEY = "ESPDPS_GROUP_KEY"
 DEVICE_KEY = "ESPDPS_DEVICE_KEY"

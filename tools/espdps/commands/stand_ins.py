@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from espdps import boards, devices, sim_folder
+from espdps import locks
 from espdps.commands.options import SimFolder
+from espdps.devices import folders, profiles
 from espdps.errors import WRONG_USE, ToolError, of_system
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ app = typer.Typer()
 
 
 class Runtime(str, enum.Enum):
-    MICROPYTHON = boards.MICROPYTHON
-    CIRCUITPYTHON = boards.CIRCUITPYTHON
+    MICROPYTHON = profiles.MICROPYTHON
+    CIRCUITPYTHON = profiles.CIRCUITPYTHON
 
 
 class Log(str, enum.Enum):
@@ -87,10 +88,10 @@ def sim(
       devices = "greenhouse-*"
       probability = 0.1
     """
-    ports = context.with_resource(sim_folder.held(folder))  # at once: a command typed next waits for it
+    ports = context.with_resource(locks.held(folder))  # at once: a command typed next waits for it
     from espdps.simulator import Options, Scenario, StateFileError, server
-    from espdps.simulator import scenario as scenarios
     from espdps.simulator.throttle import POLLS_IN_10_SECONDS, REGISTRATIONS_A_MINUTE
+    from espdps.simulator.trouble import scenario as scenarios
 
     try:
         rules = scenarios.parse(scenario.read_text()) if scenario else Scenario()
@@ -157,15 +158,15 @@ def board(
     EXAMPLE
       esp-dps board --dir build/board --board ESP32_GENERIC_C3 --sim build/sim
     """
-    from espdps import virtual_drive
-    from espdps.micropython import Unavailable, interpreter
     from espdps.virtual_board import board as virtual_board
+    from espdps.virtual_board import virtual_drive
+    from espdps.virtual_board.micropython import Unavailable, interpreter
 
-    profile = boards.load(profile_name)
+    profile = profiles.load(profile_name)
     if bits not in (32, 64):
         raise ToolError(f"MicroPython has 32 or 64 bits, not {bits}", "--bits 32, as an ESP32; or --bits 64", WRONG_USE)
-    ntp = ("127.0.0.1", devices.read_simulator(sim)["ntp_port"]) if sim else None
-    hosts = {f"{server}:123": ntp for server in devices.NTP} if ntp else {}
+    ntp = ("127.0.0.1", folders.read_simulator(sim)["ntp_port"]) if sim else None
+    hosts = {f"{server}:123": ntp for server in folders.NTP} if ntp else {}
     if profile.circuitpython:
         if profile.name != virtual_drive.BOARD:
             hint = f"the virtual one is --board {virtual_drive.BOARD}"
@@ -209,8 +210,8 @@ def demo(
       make demo RUNTIME=circuitpython
       esp-dps demo --svg timeline.svg
     """
-    from espdps import demo as demonstration
-    from espdps import demo_drive
+    from espdps.demo import on_circuitpython
+    from espdps.demo import on_micropython as demonstration
 
-    run = demo_drive.run if runtime is Runtime.CIRCUITPYTHON else None
+    run = on_circuitpython.run if runtime is Runtime.CIRCUITPYTHON else None
     raise typer.Exit(demonstration.main(directory, run, picture))

@@ -4,11 +4,10 @@ What is imported from here stays; everything below is free to change.
 """
 
 from .controls import GROUP
+from .memory.storage import StateFileError
 from .options import Link, Options
-from .scenario import Scenario
 from .server import Simulator, serving
-from .storage import StateFileError
-from .trouble import (
+from .trouble.actions import (
     Alert,
     Assigning,
     Chain,
@@ -31,6 +30,7 @@ from .trouble import (
     Trouble,
     Vanished,
 )
+from .trouble.scenario import Scenario
 
 __all__ = [
     "GROUP",

@@ -11,18 +11,18 @@ from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
 from typing import Any
 
-from .attestation import load
-from .ca import DEFAULT, IssuingAuthority
-from .dps import Allocate, Dps
+from .dps.dps import Allocate, Dps
 from .events import Event, EventLog
-from .hub import Hub
-from .messages import CloudMessage, Properties
+from .hub.hub import Hub
+from .memory.messages import CloudMessage, Properties
+from .memory.records import Device, Enrollment
+from .memory.state import State
+from .memory.twin import Twin
 from .options import Link, Options
-from .records import Device, Enrollment
-from .registry import Registry
-from .state import State
-from .trouble import Trouble, Troubles
-from .twin import Twin
+from .registry.namespace import Registry
+from .trouble.actions import Trouble, Troubles
+from .trust.authorities import DEFAULT, IssuingAuthority
+from .trust.signers import load
 
 GROUP = "boards"  # the enrollment group that is there from the start
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .scenario import Scenario
+from .trouble.scenario import Scenario
 
 KEY_TYPES = ("ec-p384", "ec-p256", "rsa")
 

@@ -21,27 +21,27 @@ from aiohttp import web
 from cryptography import x509
 from OpenSSL import SSL
 
-from .ca import IssuingAuthority, ServerIdentity
-from .ca_api import CaApi
-from .certificates import common_name, out_of_date
 from .controls import GROUP, Controls
-from .dps import Dps
+from .dps.dps import Dps
 from .events import EventLog, OnEvent, line
 from .files import allow_open, write_private
-from .https import ServiceApi
-from .hub import Hub
-from .hub_api import HubApi
-from .mqtt import Connect, Service, Session
-from .ntp import NtpServer
+from .hub.hub import Hub
+from .memory.records import Enrollment, new_key
+from .memory.state import State
+from .memory.storage import Storage
 from .options import Options
-from .records import Enrollment, new_key
-from .registry import NAMESPACE, Registry
-from .registry_api import RegistryApi
-from .scenario import Script
-from .state import State
-from .storage import Storage
-from .tls import TlsLink, server_context
-from .trouble import Alert, Troubles
+from .registry.namespace import NAMESPACE, Registry
+from .service.ca_api import CaApi
+from .service.dps_api import ServiceApi
+from .service.hub_api import HubApi
+from .service.registry_api import RegistryApi
+from .trouble.actions import Alert, Troubles
+from .trouble.scenario import Script
+from .trust.authorities import IssuingAuthority, ServerIdentity
+from .trust.certificates import common_name, out_of_date
+from .wire.mqtt import Connect, Service, Session
+from .wire.ntp import NtpServer
+from .wire.tls import TlsLink, server_context
 
 _POLICY = "provisioningserviceowner"
 _STOP = 5.0  # seconds for connections to end when the simulator stops

@@ -1,0 +1,123 @@
+"""What lies on the CIRCUITPY drive of a device: firmware, libraries, settings and credentials, file by file.
+Reads only, and writes nothing anywhere; the order of the files is the order in which they may be copied."""
+
+from __future__ import annotations
+
+import json
+from importlib import metadata
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+
+from espdps.devices import settings_toml, shred
+from espdps.devices.folders import Device, read_json
+from espdps.errors import ToolError
+from espdps.paths import FIRMWARE
+
+FACES = "circuitpython"  # folder of firmware/ with what takes the place of files of the same name
+OWN = ("hardware.py", "main.py")  # of firmware/, which are not the application
+AT_ROOT = ("boot.py", "hardware.py")  # of the faces
+CODE = "/code.py"  # CircuitPython's name for main.py
+SETTINGS = f"/{settings_toml.NAME}"
+SLOTS = ("/identity.a", "/identity.b")
+BLANK = b"\n" * 12000  # each of them as the firmware makes it (store.py)
+LIBRARIES = (
+    "adafruit-circuitpython-connectionmanager",
+    "adafruit-circuitpython-minimqtt",
+    "adafruit-circuitpython-ntp",
+    "adafruit-circuitpython-ticks",
+)
+SECRET = ("/onboarding.key", "/device.key", SETTINGS)
+
+
+def contents(device: Device, firmware: Path = FIRMWARE) -> dict[str, bytes]:
+    """Path on the drive -> content of every file, secrets last and after them only code.py, which starts the rest.
+
+    Not among them: the slots for the issued identity, which are made blank where there is none (SLOTS, BLANK).
+    Raises ToolError.
+    """
+    files = libraries() | firmware_files(firmware)
+    code = files.pop(CODE)
+    files["/board.json"] = json.dumps(device.profile.board_json()).encode()
+    files |= application(firmware)
+    for name in ("roots.pem", "device.csr", "onboarding.crt"):
+        if (device.folder / name).is_file():
+            files[f"/{name}"] = (device.folder / name).read_bytes()
+    for name in ("onboarding.key", "device.key"):
+        if (device.folder / name).is_file():
+            files[f"/{name}"] = key_pem(device.folder / name)
+    files[SETTINGS] = settings_toml.text(settings(device))
+    return files | {CODE: code}
+
+
+def settings(device: Device) -> dict[str, str | int]:
+    """What settings.toml says of a device. Raises ToolError."""
+    return settings_toml.entries(device.config, read_json(device.folder / "secrets.json"))
+
+
+def key_pem(path: Path) -> bytes:
+    """A private key (PEM or DER) as PEM, PKCS #8: CircuitPython's ssl loads no other form. Raises ToolError."""
+    content = path.read_bytes()
+    pem = content.lstrip().startswith(b"-")
+    try:
+        key = (serialization.load_pem_private_key if pem else serialization.load_der_private_key)(content, None)
+    except (ValueError, TypeError):  # without their words, which may quote the file
+        raise ToolError(f"{path} cannot be read", "make it anew: esp-dps new … --force") from None
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def firmware_files(firmware: Path = FIRMWARE) -> dict[str, bytes]:
+    """Path on the drive -> content of the firmware, without the application, as CircuitPython is to have it.
+
+    Raises ToolError.
+    """
+    faces = firmware / FACES
+    if not all(path.is_file() for path in (faces / "boot.py", *(firmware / name for name in OWN))):
+        raise ToolError(f"{firmware} holds no firmware for CircuitPython", f"it has main.py and a folder {FACES}")
+    # A second face takes the place of the first; what else there is are libraries that MicroPython brings along.
+    sources = {f"/lib/aziot/{path.name}": path for path in (firmware / "aziot").glob("*.py")}
+    sources["/hardware.py"] = firmware / "hardware.py"
+    for path in faces.rglob("*.py"):
+        name = path.relative_to(faces).as_posix()
+        sources[f"/{name}" if name in AT_ROOT else f"/lib/{name}"] = path
+    files = {name: sources[name].read_bytes() for name in sorted(sources)}
+    return files | {CODE: (firmware / "main.py").read_bytes()}
+
+
+def application(firmware: Path = FIRMWARE) -> dict[str, bytes]:
+    """Path on the drive -> content of app.py and the modules beside it. Raises ToolError."""
+    sources = sorted(path for path in firmware.glob("*.py") if path.name not in OWN)
+    if not sources:
+        raise ToolError(f"{firmware} holds no application", "it is app.py, and the modules beside it")
+    return {f"/{source.name}": source.read_bytes() for source in sources}
+
+
+def versions() -> dict[str, str]:
+    """The libraries that go onto a drive and their installed versions. Raises ToolError."""
+    return {name: _installed(name).version for name in LIBRARIES}
+
+
+def libraries() -> dict[str, bytes]:
+    """Path on the drive -> content of the libraries' modules, as PyPI has them. Raises ToolError."""
+    files: dict[str, bytes] = {}
+    for name in LIBRARIES:
+        package = _installed(name)
+        modules = [path for path in package.files or [] if path.suffix == ".py" and ".." not in path.parts]
+        if not modules:
+            raise ToolError(f"the package {name} holds no modules", "install it anew: make clean setup")
+        files |= {f"/lib/{path.as_posix()}": Path(str(path.locate())).read_bytes() for path in sorted(modules)}
+    return files
+
+
+def _installed(name: str) -> metadata.Distribution:
+    try:
+        return metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        raise ToolError(f"the package {name} is not installed", "make setup installs it") from None
+
+
+def shredding(device: Device) -> bool:
+    """Whether its private values are to leave the PC, or have left it."""
+    return device.on_board_only or shred.wanted(device.folder)

@@ -1,0 +1,112 @@
+"""What device.json and secrets.json may say: every setting the firmware knows, its type and its range.
+Judges values only; reads no file, and no text of a finding holds a secret."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from espdps.credentials import keys
+from espdps.errors import ToolError
+
+_HOST = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*", re.I)
+_API = re.compile(r"20\d\d-[01]\d-[0-3]\d(-preview)?")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """`default` holds where device.json says nothing; `rule` in words, `holds` as a test; `needed`: must be said."""
+
+    default: str | int | bool | list[str]
+    rule: str
+    holds: Callable[[Any], object]
+    needed: bool = False
+
+
+def _number(default: int, low: int, high: int, unit: str = "") -> Setting:
+    return Setting(default, f"a number from {low} to {high}{unit}", lambda value: low <= value <= high)
+
+
+def _registration_id(value: str) -> bool:
+    try:
+        return bool(keys.check_registration_id(value))
+    except ToolError:
+        return False
+
+
+# The same names, types and defaults as in firmware/aziot/identity.py
+SETTINGS: dict[str, Setting] = {
+    "registration_id": Setting(
+        "", "1 to 128 letters, digits and - . _ : with a letter or digit at both ends", _registration_id, needed=True
+    ),
+    "id_scope": Setting("", "an id scope such as 0ne00ABCDEF", re.compile(r"[0-9A-Za-z]{5,32}").fullmatch, needed=True),
+    "dps_host": Setting("global.azure-devices-provisioning.net", "a host name", _HOST.fullmatch),
+    "port": _number(8883, 1, 65535),
+    "dps_api": Setting("2025-07-01-preview", "a version such as 2025-07-01-preview", _API.fullmatch),
+    "hub_api": Setting("2021-04-12", "a version such as 2021-04-12", _API.fullmatch),
+    "auth": Setting("symmetric-key", "symmetric-key or x509", {"symmetric-key", "x509"}.__contains__),
+    "ntp": Setting(
+        ["pool.ntp.org"],
+        "a list of 1 to 8 host names",
+        lambda hosts: 0 < len(hosts) <= 8 and all(isinstance(host, str) and _HOST.fullmatch(host) for host in hosts),
+    ),
+    # A TLS handshake takes an ESP32 up to 2.5 s; the watchdog is fed in every wait.
+    "timeout": _number(30, 5, 600, " seconds"),
+    # Shorter, and a slow start or a clock a little off makes it invalid.
+    "token_life": _number(3600, 300, 86400 * 365, " seconds"),
+    "renew": _number(66, 10, 90, " percent of a certificate's life"),
+    "chain": Setting(True, "true or false", lambda value: True),
+    "will": Setting("", "text, the last telemetry", lambda value: True),
+    "outbox": _number(20, 1, 100_000, " messages"),
+    "report": Setting(True, "true or false", lambda value: True),
+    "spread": _number(120, 0, 86400, " seconds"),
+    "patience": _number(900, 10, 86400, " seconds"),
+}
+_TYPES = {str: "text in quotes", int: "a number without quotes", bool: "true or false", list: "a list"}
+
+
+def check(config: dict[str, Any]) -> list[tuple[str, str]]:
+    """What is wrong with the settings of device.json: (message, remedy) each; nothing when the firmware takes them."""
+    found = []
+    for name, value in config.items():
+        setting = SETTINGS.get(name)
+        if setting is None:
+            close = difflib.get_close_matches(name, SETTINGS, 1)
+            remedy = f"{close[0]} is meant?" if close else f"known are {', '.join(SETTINGS)}"
+            found.append((f"no setting is called {name!r:.80}", remedy))
+        elif type(value) is not type(setting.default):  # not isinstance: the firmware does not take true for a number
+            found.append((f"{name} has to be {_TYPES[type(setting.default)]}", f"{name} is {setting.rule}"))
+        elif not setting.holds(value):
+            found.append((f"{name} cannot be {value!r:.80}", f"it is {setting.rule}"))
+    for name, setting in SETTINGS.items():
+        if name not in config and setting.needed:
+            found.append((f"{name} is missing", f"it is {setting.rule}"))
+    return found
+
+
+def check_secrets(secrets: dict[str, Any], *, key: bool, wifi: bool) -> list[tuple[str, str]]:
+    """What is wrong with secrets.json, which has to hold a device key if `key`, and a network if `wifi`."""
+    found = []
+    for name in secrets.keys() - {"device_key", "wifi_ssid", "wifi_password"}:
+        found.append((f"nothing reads {name!r:.80}", "take it out"))
+    for name, value in secrets.items():
+        if not isinstance(value, str):
+            found.append((f"{name} has to be text in quotes", "put it in quotes"))
+    texts = {name: value for name, value in secrets.items() if isinstance(value, str)}
+    if key and "device_key" not in secrets:
+        found.append(("device_key is missing", "esp-dps derive-key makes it from the group key; or make all anew"))
+    elif "device_key" in texts:
+        try:
+            keys.decode_key(texts["device_key"], "device key")
+        except ToolError as error:
+            found.append((error.message, error.hint))
+    if wifi and "wifi_ssid" not in secrets:
+        found.append(("wifi_ssid is missing: the board has no network to join", "add it, and wifi_password"))
+    if "wifi_ssid" in texts and not 1 <= len(texts["wifi_ssid"].encode(errors="replace")) <= 32:
+        found.append(("wifi_ssid has to be of 1 to 32 bytes", "copy the name as the access point has it"))
+    if texts.get("wifi_password") and not 8 <= len(texts["wifi_password"].encode(errors="replace")) <= 64:
+        found.append(("wifi_password has to be of 8 to 63 characters", "or empty, for an open network"))
+    return found

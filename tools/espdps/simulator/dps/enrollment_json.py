@@ -1,0 +1,209 @@
+"""Enrollments in the service's JSON: read from a request, written into an answer.
+
+Bounds of fields are the service's. A key goes out only where it is asked for.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from ..errors import ServiceError, timestamp
+from ..memory.records import ALLOCATIONS, ID, Enrollment, new_key
+from ..memory.state import State
+from ..trust import signers
+from .allocation import check_twin
+
+_STATUS = ("enabled", "disabled")
+_HIDDEN = "****"  # in place of a webhook's query, which has the key of the function: as seen at the service
+
+Body = dict[str, Any]
+
+
+def read(id: str, group: bool, body: Any, existing: Enrollment | None, state: State) -> Enrollment:
+    """The record for a PUT. Unknown fields are ignored; keys left out stay, or are made. Raises ServiceError."""
+    if not isinstance(body, dict):
+        raise ServiceError(400, 400012, "Deserialization error: the body is no JSON object.")
+    if body.get("enrollmentGroupId" if group else "registrationId", id) != id:
+        raise _wrong("The ID in the body is not the one in the path.")
+    status = body.get("provisioningStatus") or "enabled"
+    if status not in _STATUS:
+        raise _wrong("provisioningStatus: enabled or disabled.")
+    policy, device_id = body.get("credentialPolicyName"), None if group else body.get("deviceId")
+    for name, value in (("credentialPolicyName", policy), ("deviceId", device_id)):
+        if value is not None and not (isinstance(value, str) and ID.fullmatch(value)):
+            raise _wrong(f"{name}: not a valid name.")
+    # Inference: that the service looks the policy up when it is named, as it does with hubs and authorities.
+    if policy is not None and state.policies.get(policy) is None:
+        raise _wrong("credentialPolicyName: no such policy in the namespace that is linked to this service.")
+    reprovision = _object(body, "reprovisionPolicy")
+    twin = body.get("initialTwin")
+    if twin is not None:
+        check_twin(twin)
+    return Enrollment(
+        id=id,
+        group=group,
+        **_attestation(_object(body, "attestation"), group, existing, state),
+        credential_policy=policy,
+        reprovision="never"
+        if not reprovision.get("updateHubAssignment", True)
+        else ("migrate" if reprovision.get("migrateDeviceData", True) else "reset"),
+        provisioning_status=status,
+        **_allocation(body, existing, state),
+        device_id=device_id,
+        initial_twin=twin,
+        edge=bool(_object(body, "capabilities").get("iotEdge")),
+        created=existing.created if existing else timestamp(),
+    )
+
+
+def _wrong(message: str) -> ServiceError:
+    return ServiceError(400, 400004, message)
+
+
+def _object(body: Body, name: str) -> Body:
+    """Raises ServiceError."""
+    value = body.get(name) or {}
+    if not isinstance(value, dict):
+        raise ServiceError(400, 400012, f"Deserialization error: {name} is no object.")
+    return value
+
+
+def _attestation(body: Body, group: bool, existing: Enrollment | None, state: State) -> Body:
+    """Raises ServiceError."""
+    kind = body.get("type")
+    if kind == "symmetricKey":
+        keys = _object(body, "symmetricKey")
+        return {
+            "primary_key": _key(keys.get("primaryKey"), existing.primary_key if existing else None),
+            "secondary_key": _key(keys.get("secondaryKey"), existing.secondary_key if existing else None),
+        }
+    if kind != "x509":
+        raise _wrong("attestation.type: this simulator knows symmetricKey and x509.")
+    ways = {name: value for name, value in _object(body, "x509").items() if value is not None}
+    known = ("signingCertificates", "caReferences") if group else ("clientCertificates",)
+    if len(ways) != 1 or not ways.keys() <= set(known):
+        raise _wrong(f"attestation.x509: one of {', '.join(known)}.")
+    ((way, _),) = ways.items()
+    pair = _object(ways, way)
+    values = [pair[name] for name in ("primary", "secondary") if pair.get(name) is not None]
+    if not values or pair.get("primary") is None:
+        raise _wrong(f"attestation.x509.{way}: a primary is needed.")
+    if way != "caReferences":
+        return {"certificates": tuple(certificate(_text(value)) for value in values)}
+    for name in values:
+        authority = state.authorities.get(name) if isinstance(name, str) else None
+        if authority is None or not authority.verified:
+            raise _wrong("attestation.x509.caReferences: not a verified certificate of this service.")
+    return {"ca_references": tuple(values)}
+
+
+def _text(value: Any) -> Any:
+    return value.get("certificate") if isinstance(value, dict) else None
+
+
+def certificate(text: Any) -> x509.Certificate:
+    """One certificate out of PEM, the base64 of that, or the base64 of DER. Raises ServiceError."""
+    try:
+        if "-----BEGIN" in text:
+            return signers.load(text.encode())
+        return signers.load(base64.b64decode("".join(text.split()), validate=True))
+    except (TypeError, AttributeError, ValueError, binascii.Error):
+        raise _wrong("certificate: neither PEM nor the base64 of a certificate.") from None
+
+
+def _key(given: Any, kept: str | None) -> str:
+    """A key (base64 of 16 to 64 bytes, the service's bounds), the one there was, or a new one. Raises ServiceError."""
+    if given is None or given == "":
+        return kept or new_key()
+    try:
+        size = len(base64.b64decode(given, validate=True))
+    except (TypeError, ValueError, binascii.Error):
+        size = 0
+    if not 16 <= size <= 64:
+        raise _wrong("A symmetric key must be the base64 of 16 to 64 bytes.")
+    return str(given)
+
+
+def _allocation(body: Body, existing: Enrollment | None, state: State) -> Body:
+    """Raises ServiceError."""
+    policy = body.get("allocationPolicy") or "hashed"
+    if policy not in ALLOCATIONS:
+        raise _wrong(f"allocationPolicy: one of {', '.join(ALLOCATIONS)}.")
+    hubs = body.get("iotHubs") or ([body["iotHubHostName"]] if body.get("iotHubHostName") else [])
+    if not isinstance(hubs, list) or not set(map(str, hubs)) <= set(state.hubs):
+        raise _wrong("iotHubs: not all of them are linked to this service.")
+    if policy == "static" and len(hubs) != 1:
+        raise _wrong("iotHubs: static allocation has exactly one.")
+    if policy != "custom":
+        return {"allocation": policy, "hubs": tuple(hubs)}
+    definition = _object(body, "customAllocationDefinition")
+    url, version = definition.get("webhookUrl"), definition.get("apiVersion")
+    if existing is not None and existing.webhook is not None and url == _shown(existing.webhook):
+        url = existing.webhook  # as an answer showed it
+    # The service takes https alone; a webhook beside the simulator hardly has a certificate.
+    if not isinstance(url, str) or not url.startswith(("https://", "http://")) or not isinstance(version, str):
+        raise _wrong("customAllocationDefinition: webhookUrl and apiVersion are needed for custom allocation.")
+    return {"allocation": policy, "hubs": tuple(hubs), "webhook": url, "webhook_version": version}
+
+
+def _shown(url: str) -> str:
+    path, mark, _ = url.partition("?")
+    return path + mark + (_HIDDEN if mark else "")
+
+
+def write(enrollment: Enrollment) -> Body:
+    """As the service answers it, without keys."""
+    body: Body = {
+        "enrollmentGroupId" if enrollment.group else "registrationId": enrollment.id,
+        "attestation": mechanism(enrollment, keys=False),
+        "capabilities": {"iotEdge": enrollment.edge},
+        "provisioningStatus": enrollment.provisioning_status,
+        "credentialPolicyName": enrollment.credential_policy,
+        "reprovisionPolicy": {
+            "updateHubAssignment": enrollment.reprovision != "never",
+            "migrateDeviceData": enrollment.reprovision == "migrate",
+        },
+        "allocationPolicy": enrollment.allocation,
+        "iotHubs": list(enrollment.hubs),
+        "etag": enrollment.etag,
+        "createdDateTimeUtc": enrollment.created,
+        "lastUpdatedDateTimeUtc": enrollment.updated,
+    }
+    if enrollment.device_id is not None:
+        body["deviceId"] = enrollment.device_id
+    if enrollment.initial_twin is not None:
+        body["initialTwin"] = enrollment.initial_twin
+    if enrollment.webhook is not None:
+        body["customAllocationDefinition"] = {
+            "webhookUrl": _shown(enrollment.webhook),
+            "apiVersion": enrollment.webhook_version,
+        }
+    return body
+
+
+def mechanism(enrollment: Enrollment, keys: bool) -> Body:
+    """``keys``: whether those of a symmetric key are told."""
+    kind = enrollment.attestation
+    if kind == "symmetricKey":
+        pair = {"primaryKey": enrollment.primary_key, "secondaryKey": enrollment.secondary_key}
+        return {"type": kind, kind: pair} if keys else {"type": kind}
+    if enrollment.ca_references:
+        return {"type": kind, kind: {"caReferences": _pair(enrollment.ca_references)}}
+    certificates = [
+        {"certificate": one.public_bytes(Encoding.PEM).decode(), "info": signers.certificate_info(one)}
+        for one in enrollment.certificates
+    ]
+    return {
+        "type": kind,
+        kind: {"signingCertificates" if enrollment.group else "clientCertificates": _pair(certificates)},
+    }
+
+
+def _pair(values: Iterable[Any]) -> Body:
+    return dict(zip(("primary", "secondary"), (*values, None), strict=False))

@@ -1,0 +1,3 @@
+"""The HTTPS interfaces of DPS, IoT Hub and the device registry, for service clients.
+
+Nothing here speaks MQTT."""

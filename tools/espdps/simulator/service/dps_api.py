@@ -1,0 +1,182 @@
+"""The DPS service API over HTTPS: enrollments, enrollment groups and registrations, for tools that prepare them.
+
+Checks the policy's token at each call, also of what others add; keys go out only as an attestation mechanism.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from ..dps import enrollment_json
+from ..errors import ServiceError, error_body
+from ..memory.records import ID, Enrollment, Registration
+from ..memory.state import State
+from ..trust import sas
+from . import query
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class ServiceApi:
+    """``policy``: name and key (base64) of the one shared access policy."""
+
+    def __init__(self, state: State, policy_name: str, policy_key: str) -> None:
+        self._state = state
+        self._policy_name, self._policy_key = policy_name, policy_key
+
+    def application(self) -> web.Application:
+        application = web.Application(middlewares=[self._guard])
+        router = application.router
+        for path, group in (("/enrollments", False), ("/enrollmentGroups", True)):
+            router.add_post(f"{path}/query", self._bound(self._query, group))
+            router.add_get(f"{path}/{{id}}", self._bound(self._get, group))
+            router.add_put(f"{path}/{{id}}", self._bound(self._put, group))
+            router.add_delete(f"{path}/{{id}}", self._bound(self._delete, group))
+            router.add_post(f"{path}/{{id}}/attestationmechanism", self._bound(self._mechanism, group))
+        router.add_get("/registrations/{id}", self._get_registration)
+        router.add_delete("/registrations/{id}", self._delete_registration)
+        router.add_post("/registrations/{id}/query", self._query_registrations)
+        return application
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        """Authorizes the call, and gives every failure the service's form."""
+        try:
+            self._authorize(request)
+            if not request.query.get("api-version"):
+                raise ServiceError(400, 400012, "api-version is missing.")
+            return await handler(request)
+        except ServiceError as error:
+            body = error_body(error.error_code, error.message)
+            return web.json_response(body if error.info is None else {**body, "info": error.info}, status=error.status)
+        except web.HTTPException as error:
+            return web.json_response(error_body(error.status * 1000, f"{error.reason}."), status=error.status)
+
+    def _authorize(self, request: web.Request) -> None:
+        try:
+            token = sas.parse(request.headers.get("Authorization", ""))
+        except sas.BadToken:
+            raise ServiceError(401, 401002, "Unauthorized.") from None
+        good = (
+            token.resource == (request.url.host or "").lower()
+            and (token.skn or "").lower() == self._policy_name.lower()
+            and not token.expired()
+        )
+        if not token.signed_by([self._policy_key]) or not good:
+            raise ServiceError(401, 401002, "Unauthorized.")
+
+    @staticmethod
+    def _bound(handler: Callable[[web.Request, bool], Awaitable[web.Response]], group: bool) -> _Handler:
+        async def call(request: web.Request) -> web.StreamResponse:
+            return await handler(request, group)
+
+        return call
+
+    # Enrollments
+
+    async def _get(self, request: web.Request, group: bool) -> web.Response:
+        return _enrollment_response(self._find(request, group))
+
+    async def _put(self, request: web.Request, group: bool) -> web.Response:
+        id = name_in(request)
+        body = await read_json(request)
+        # No await from here to the end: what is compared is what gets replaced.
+        existing = self._state.enrollment(id, group)
+        if existing is not None:
+            check_etag(request, existing.etag, required=True)
+        enrollment = enrollment_json.read(id, group, body, existing, self._state)
+        self._state.put_enrollment(enrollment)
+        return _enrollment_response(enrollment)
+
+    async def _delete(self, request: web.Request, group: bool) -> web.Response:
+        enrollment = self._find(request, group)
+        check_etag(request, enrollment.etag, required=False)
+        self._state.remove_enrollment(enrollment.id, group)
+        return web.Response(status=204)
+
+    async def _query(self, request: web.Request, group: bool) -> web.Response:
+        kept = [one for one in self._state.enrollments.all() if one.group == group]
+        records = [(one.key, enrollment_json.write(one)) for one in kept]
+        return await query.answer(request, "enrollmentGroup" if group else "enrollment", records)
+
+    async def _mechanism(self, request: web.Request, group: bool) -> web.Response:
+        """The one answer that has keys in it."""
+        return web.json_response(enrollment_json.mechanism(self._find(request, group), keys=True))
+
+    def _find(self, request: web.Request, group: bool) -> Enrollment:
+        enrollment = self._state.enrollment(name_in(request), group)
+        if enrollment is None:
+            raise ServiceError(404, 404201, "Enrollment not found.")
+        return enrollment
+
+    # Registrations
+
+    async def _get_registration(self, request: web.Request) -> web.Response:
+        registration = self._state.registration(name_in(request))
+        if registration is None:
+            raise ServiceError(404, 404202, "Registration not found.")
+        return web.json_response(_registration_body(registration), headers={"ETag": registration.etag})
+
+    async def _query_registrations(self, request: web.Request) -> web.Response:
+        """Those of one group; one that is not there has none."""
+        group = name_in(request).lower()
+        kept = [one for one in self._state.registrations.all() if (one.group or "").lower() == group]
+        records = [(one.key, _registration_body(one)) for one in kept]
+        return await query.answer(request, "deviceRegistrationState", records)
+
+    async def _delete_registration(self, request: web.Request) -> web.Response:
+        registration = self._state.registration(name_in(request))
+        if registration is None:
+            raise ServiceError(404, 404202, "Registration not found.")
+        check_etag(request, registration.etag, required=False)
+        self._state.remove_registration(registration.registration_id)
+        return web.Response(status=204)
+
+
+async def read_json(request: web.Request) -> Any:
+    """Raises ServiceError."""
+    try:
+        return await request.json()
+    except (ValueError, RecursionError):
+        raise ServiceError(400, 400012, "Deserialization error: the body is not JSON.") from None
+
+
+def name_in(request: web.Request) -> str:
+    """The name that ends a path. Raises ServiceError."""
+    id = request.match_info["id"]
+    if not ID.fullmatch(id):
+        raise ServiceError(400, 400004, "Invalid ID.")
+    return id
+
+
+def check_etag(request: web.Request, etag: str, required: bool) -> None:
+    """If-Match as HTTP has it; replacing what exists without one is taken for a mistake, as at the service.
+
+    Raises ServiceError.
+    """
+    wanted = request.headers.get("If-Match")
+    if wanted is None and not required:
+        return
+    # Quoted as HTTP has it or not, the asterisk as well: the SDKs do either.
+    if wanted is None or wanted.strip('"') not in ("*", etag.strip('"')):
+        raise ServiceError(409, 409203, "Precondition failed.")
+
+
+def _enrollment_response(enrollment: Enrollment) -> web.Response:
+    return web.json_response(enrollment_json.write(enrollment), headers={"ETag": enrollment.etag})
+
+
+def _registration_body(registration: Registration) -> dict[str, Any]:
+    return {
+        "registrationId": registration.registration_id,
+        "createdDateTimeUtc": registration.created,
+        "assignedHub": registration.hub,
+        "deviceId": registration.device_id,
+        "status": "assigned",
+        "substatus": registration.substatus,
+        "lastUpdatedDateTimeUtc": registration.updated,
+        "etag": registration.etag,
+    }
