@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import secrecy
 
+from espdps.bench import flash as measured
 from espdps.board import flash
 from espdps.devices import profiles
 from espdps.paths import FIRMWARE
@@ -43,6 +44,12 @@ def mpy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         target.parent.mkdir(exist_ok=True)
         target.write_bytes(content)
     return folder
+
+
+@pytest.fixture(scope="session")
+def library() -> dict[str, bytes]:
+    """Module of aziot -> its .mpy."""
+    return measured.library()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -14,7 +14,7 @@ except ImportError:  # CircuitPython has it where Python has it
 here = __file__[: __file__.rfind("/")] if "/" in __file__ else "."
 sys.path.insert(0, here)
 if sys.implementation.name == "micropython":  # elsewhere whoever runs this knows where they are
-    sys.path[1:1] = [here + "/../../firmware", here + "/../shims/micropython"]
+    sys.path[1:1] = [here + "/../../firmware", here + "/../../tools/espdps/shims/micropython"]
 if sys.implementation.name == "circuitpython":
     # A test has settings of its own, and there is one settings.toml.
     import json

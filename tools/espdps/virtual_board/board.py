@@ -19,10 +19,11 @@ from concurrent.futures import Future
 from pathlib import Path
 from types import FrameType, TracebackType
 
+from espdps.paths import SHIMS
 from espdps.virtual_board.chip import START_DEADLINE, Cause, Chip, Hears, Memory, make_flash, make_unit
 from espdps.virtual_board.rom import build_rom
 
-_STAND_INS = Path(__file__).parents[3] / "host_tests" / "shims" / "micropython"
+_STAND_INS = SHIMS / "micropython"
 _CTRL_C = b"\x03"
 _CHUNK = 4096
 # A port that nobody reads must not stop the board: after so many seconds without progress its output is dropped.

@@ -14,9 +14,10 @@ import pytest
 from running import DRIVE, SHIMS, fill_drive
 
 from espdps.devices import folders
+from espdps.paths import ROOT
 from espdps.virtual_board.micropython import interpreter
 
-RUN = Path(__file__).resolve().parent.parent / "unit" / "run.py"
+RUN = ROOT / "host_tests" / "unit" / "run.py"
 
 
 @pytest.mark.parametrize("bits", [64, 32])

@@ -24,7 +24,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-STAND_INS = Path(__file__).parents[1] / "shims" / "micropython"
+from espdps.paths import SHIMS
+
+STAND_INS = SHIMS / "micropython"
 UNTIL_2000 = 946684800
 
 

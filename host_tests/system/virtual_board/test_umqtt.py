@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
-STAND_INS = Path(__file__).parents[1] / "shims" / "micropython"
+from espdps.paths import SHIMS
+
+STAND_INS = SHIMS / "micropython"
 CONNACK = b"\x20\x02\x00\x00"
 Answer = tuple[int, bytes]
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import secrets
 from pathlib import Path
 from typing import Any
 
 import secrecy
+from pki import Authority, private_pem
 
 from espdps.credentials import keys
 from espdps.devices import folders
 from espdps.simulator import Simulator
+
+ID = "contoso-0001"
 
 
 def edit(path: Path, **changes: Any) -> None:
@@ -55,3 +60,27 @@ def make_unit(
     secrecy.note(unit)
     secrecy.note(sim.directory)
     return unit
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """File name -> bytes."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def prepare(attestation: str, kind: str, csr: bool, folder: Path, sim: Simulator) -> Path:
+    """Enroll at the simulator, and make the device's folder."""
+    policy = {} if csr else {"credential_policy": None}
+    if attestation == "group-key":
+        if not csr:
+            sim.set_enrollment(sim.info["groups"][0]["id"], group=True, credential_policy=None)
+        return make_unit(folder, sim, kind=kind if csr else None)
+    if attestation == "individual-key":
+        key = base64.b64encode(secrets.token_bytes(32)).decode()
+        sim.add_individual(ID, key, **policy)
+        return make_unit(folder, sim, kind=kind if csr else None, device_key=key)
+    root = Authority("Contoso Root")
+    factory = Authority("Contoso Factory 7", root)
+    private = keys.new_key(kind)
+    sim.add_group("x509", signers=[root.pem], **policy)
+    onboarding = factory.issue(ID, private) + factory.pem, private_pem(private)
+    return make_unit(folder, sim, kind=kind if csr else None, onboarding=onboarding)

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import secrecy
 
+from espdps.paths import FIRMWARE, SHIMS
+
 HERE = Path(__file__).resolve().parent
-FIRMWARE = HERE.parent.parent / "firmware"
-SHIMS = HERE.parent / "shims"
+
 RUNTIMES = ("cpython", "circuitpython", "micropython-64", "micropython-32")
 DRIVE = "CIRCUITPY"  # below a device's folder: what is on its drive
 _LINE = re.compile(r"\[ *(\d+\.\d+)\] (\S+) +(.*)")

@@ -17,10 +17,11 @@ from pathlib import Path
 import pytest
 from board_console import PROMPT, Console, mpremote, output, processes, wait_until
 
+from espdps.paths import ROOT
 from espdps.virtual_board import VirtualBoard
 from espdps.virtual_board.board import BoardError
 
-TOOLS = Path(__file__).parents[2] / "tools"
+TOOLS = ROOT / "tools"
 REPORT = "import machine, time; print('up', machine.reset_cause(), time.time(), time.gmtime()[0])\n"
 
 

@@ -17,11 +17,12 @@ from typing import Any
 import pytest
 
 from espdps.bench.tunnel import Proxy, proxy
+from espdps.paths import BUILD
 
 __all__ = ["Proxy", "Sdk", "SdkError", "proxy"]
 
 HERE = Path(__file__).resolve().parent
-ENVIRONMENT = HERE.parent.parent / "build" / "sdk"
+ENVIRONMENT = BUILD / "sdk"
 _WAIT = 60.0  # seconds for any one step of an SDK; on a busy machine they take their time
 
 

@@ -21,12 +21,6 @@ from espdps.credentials import keys
 from espdps.simulator import Options, serving
 
 
-@pytest.fixture(scope="module")
-def library() -> dict[str, bytes]:
-    """Module -> its .mpy."""
-    return flash.library()
-
-
 def test_flash(library: dict[str, bytes], record_property: Callable[[str, object], None]) -> None:
     sizes = flash.sizes(library)
     everything, main = flash.total(sizes), flash.total(sizes, flash.MODULES)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import secrecy
 from bench import KEY, PASSWORD, Bench, working
-from test_tools_identity import Issued
+from issued import Issued
 from workshop import esp_dps
 
 from espdps.board import board_doctor, repl

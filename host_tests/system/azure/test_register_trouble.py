@@ -16,9 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 from pki import Authority, private_pem
-from test_attestation import prepare
-from test_tools_register import content
-from units import edit, make_unit
+from units import content, edit, make_unit, prepare
 from workshop import esp_dps
 
 from espdps.azure import registration

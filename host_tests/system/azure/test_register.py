@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from units import edit, make_unit
+from units import content, edit, make_unit
 from workshop import esp_dps
 
 from espdps.simulator import Options, Simulator, serving
@@ -18,10 +18,6 @@ from espdps.simulator import Options, Simulator, serving
 def sim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
     with serving(tmp_path_factory.mktemp("sim"), Options(assigning=0)) as simulator:
         yield simulator
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_registers_and_writes_nothing(sim: Simulator, tmp_path: Path) -> None:

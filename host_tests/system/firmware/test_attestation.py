@@ -3,21 +3,18 @@ CircuitPython."""
 
 from __future__ import annotations
 
-import base64
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from pki import Authority, private_pem
 from running import RUNTIMES, run
-from units import edit, make_unit, stored
+from units import ID, edit, make_unit, prepare, stored
 
 from espdps.credentials import keys
 from espdps.simulator import Options, Simulator, serving
 
 HEAP = "56k"  # what an ESP32 starts with
-ID = "contoso-0001"
 
 
 @pytest.fixture
@@ -25,25 +22,6 @@ def sim(tmp_path: Path) -> Iterator[Simulator]:
     with serving(tmp_path / "sim", Options(assigning=0)) as simulator:
         yield simulator
     assert not [event for event in simulator.events if event["event"] == "fault"]
-
-
-def prepare(attestation: str, kind: str, csr: bool, folder: Path, sim: Simulator) -> Path:
-    """Enroll at the simulator, and make the device's folder."""
-    policy = {} if csr else {"credential_policy": None}
-    if attestation == "group-key":
-        if not csr:
-            sim.set_enrollment(sim.info["groups"][0]["id"], group=True, credential_policy=None)
-        return make_unit(folder, sim, kind=kind if csr else None)
-    if attestation == "individual-key":
-        key = base64.b64encode(secrets.token_bytes(32)).decode()
-        sim.add_individual(ID, key, **policy)
-        return make_unit(folder, sim, kind=kind if csr else None, device_key=key)
-    root = Authority("Contoso Root")
-    factory = Authority("Contoso Factory 7", root)
-    private = keys.new_key(kind)
-    sim.add_group("x509", signers=[root.pem], **policy)
-    onboarding = factory.issue(ID, private) + factory.pem, private_pem(private)
-    return make_unit(folder, sim, kind=kind if csr else None, onboarding=onboarding)
 
 
 @pytest.mark.parametrize("runtime", ["micropython-32", "circuitpython"])

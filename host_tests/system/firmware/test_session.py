@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from running import Outcome, run
 from simulator_client import hub_device, provision
-from test_budget import library  # noqa: F401
 from units import make_unit
 
 from espdps.simulator import Cut, Options, Simulator, Trouble, serving
