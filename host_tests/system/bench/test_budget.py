@@ -16,8 +16,8 @@ from espdps.bench import flash, heap, wire
 from espdps.bench.contestants import Field
 from espdps.bench.tap import Tap
 from espdps.bench.unit import Bench
-from espdps.board import mpy
 from espdps.credentials import keys
+from espdps.devices import mpy
 from espdps.simulator import Options, serving
 
 

@@ -14,9 +14,8 @@ from cryptography.hazmat.primitives import serialization
 from drive_bench import UID, DriveBench, blank_drive, boot_out, working
 from pki import Authority, private_pem
 
-from espdps.board import drive_content
 from espdps.credentials import keys
-from espdps.devices import bindings, folders, settings_toml
+from espdps.devices import bindings, drive_content, folders, settings_toml
 from espdps.errors import ToolError
 
 try:

@@ -14,8 +14,8 @@ import pytest
 from drive_bench import BOARD, UID, DriveBench, blank_drive, boot_out, working
 from workshop import esp_dps, made
 
-from espdps.board import drive_content, drive_finder
-from espdps.devices import folders, profiles
+from espdps.board import drive_finder
+from espdps.devices import drive_content, folders, profiles
 from espdps.errors import ToolError
 
 

@@ -75,8 +75,7 @@ def command_of(
 
 def fill_drive(folder: Path) -> None:
     """Put onto the drive what the device's folder says now; the issued identity stays there."""
-    from espdps.board import drive_content
-    from espdps.devices import folders
+    from espdps.devices import drive_content, folders
 
     for name, content in drive_content.contents(folders.load(folder), FIRMWARE).items():
         path = folder / DRIVE / name[1:]

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espdps.bench.row import Row
-from espdps.board import flash, mpy
-from espdps.devices import profiles
+from espdps.board import flash
+from espdps.devices import mpy, profiles
 from espdps.paths import BUILD, FIRMWARE
 
 ALL = 18 << 10  # bytes of .mpy, names not counted: all of aziot

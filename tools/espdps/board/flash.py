@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from espdps.board import mpy, repl
+from espdps.board import repl
 from espdps.board.console import Event, Fault
 from espdps.board.monitor import Listener
 from espdps.board.repl import About, Board, Found
-from espdps.devices import bindings, folder_doctor, shred
+from espdps.devices import bindings, folder_doctor, mpy, shred
 from espdps.devices.folders import Device
 from espdps.errors import ToolError
 from espdps.paths import FIRMWARE

@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from espdps.board import drive_content, drive_finder
-from espdps.board.drive_content import BLANK, CODE, SECRET, SETTINGS, SLOTS
+from espdps.board import drive_finder
 from espdps.board.flash import OWNER, Flashed, Hears, Options, check_folder
-from espdps.devices import bindings, settings_toml
+from espdps.devices import bindings, drive_content, settings_toml
+from espdps.devices.drive_content import BLANK, CODE, SECRET, SETTINGS, SLOTS
 from espdps.devices.folders import Device
 from espdps.devices.profiles import Profile
 from espdps.errors import ToolError, of_system

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from espdps import explain as explaining
-from espdps import messages as lines
 from espdps.board.console import Fault, show_fault
 from espdps.commands import output
 from espdps.commands.options import AsJson
@@ -22,9 +21,6 @@ def explain(
     code: Annotated[str | None, typer.Argument(help="Code of an error, as the board or the service gave it.")] = None,
     step: Annotated[str, typer.Option(help="The step before it in the same line; some codes differ by step.")] = "",
     markdown: Annotated[bool, typer.Option("--markdown", help="All codes, as a page has them.")] = False,
-    messages: Annotated[
-        bool, typer.Option("--messages", help="The tools' own error lines, as a page has them.")
-    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Say what an error code means, why it usually happens and what to do.
@@ -36,11 +32,9 @@ def explain(
       esp-dps explain 401002
       esp-dps explain connack-5 --step hub.connect
     """
-    if (code is not None) + markdown + messages != 1:
-        raise ToolError("one CODE, --markdown or --messages", "esp-dps explain --help", WRONG_USE)
-    if messages:
-        print(lines.markdown(), end="")
-    elif code is None:
+    if (code is not None) == markdown:
+        raise ToolError("one CODE or --markdown", "esp-dps explain --help", WRONG_USE)
+    if code is None:
         print(explaining.markdown(), end="")
     elif as_json:
         output.print_json({"code": code, "step": step, **asdict(explaining.explain(code, step))})

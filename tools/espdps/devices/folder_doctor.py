@@ -13,9 +13,8 @@ from typing import Any
 
 from cryptography import x509
 
-from espdps.board import drive_content, mpy
 from espdps.credentials import keys
-from espdps.devices import folders, profiles, settings, settings_toml, shred
+from espdps.devices import drive_content, folders, mpy, profiles, settings, settings_toml, shred
 from espdps.errors import ToolError, of_system
 from espdps.paths import BOARDS, FIRMWARE
 

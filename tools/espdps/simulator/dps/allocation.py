@@ -1,4 +1,4 @@
-"""Which hub a registration gets: by hash and weight, by latency, by the list, or by asking a webhook.
+"""Custom allocation: the webhook that is asked which hub a registration gets, and what is made of its answer.
 
 Records are read here and never changed.
 """
@@ -6,9 +6,7 @@ Records are read here and never changed.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,33 +15,12 @@ import aiohttp
 from ..errors import ServiceError
 from ..memory.records import Enrollment, Registration, Unassigned
 from ..memory.twin import check
-from ..options import Link
 
 _PATIENCE = 10.0  # seconds for one answer of a webhook; the service's limit is not documented
 _ANSWER_LIMIT = 256 * 1024
 _FAILED = 400207  # these three: the service's table for custom allocation
 _NOT_SPECIFIED = 400208
 _UNAUTHORIZED = 400209
-
-
-def choose(policy: str, id: str, linked: Sequence[str], links: Mapping[str, Link], before: str | None) -> str:
-    """One of the linked hubs. Latency and the list are judged at every registration; a hash leaves a device where it
-    is as long as its hub is linked, and so does custom allocation that names no hub.
-    """
-    if policy == "static":
-        return linked[0]
-    if policy == "geoLatency":
-        return min(linked, key=lambda hub: links.get(hub, Link()).latency)
-    if before in linked and before is not None:
-        return before
-    # Weighted rendezvous hashing: the same id gets the same hub every time, and a new hub takes its share only.
-    return max(linked, key=lambda hub: links.get(hub, Link()).weight / -math.log(_share(id.lower(), hub)))
-
-
-def _share(id: str, hub: str) -> float:
-    """Evenly spread between 0 and 1."""
-    digest = hashlib.sha256(f"{hub}/{id}".encode()).digest()
-    return (int.from_bytes(digest[:6], "big") + 0.5) / 2**48
 
 
 def request(

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..dps import allocation
 from ..errors import timestamp
 from ..options import Link
+from . import hub_choice
 from .records import (
     CertificateAuthority,
     Device,
@@ -140,7 +140,7 @@ class State:
             if chosen not in linked:
                 raise Unassigned(400207, "Custom allocation failed: it chose a hub that is not linked.")
             return chosen
-        return allocation.choose(enrollment.allocation, id, linked, self.links, before.hub if before else None)
+        return hub_choice.choose(enrollment.allocation, id, linked, self.links, before.hub if before else None)
 
     def linked(self, enrollment: Enrollment) -> list[str]:
         """The hubs that its devices may be assigned to."""
