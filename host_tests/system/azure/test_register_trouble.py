@@ -84,7 +84,7 @@ def test_a_time_that_is_none(tmp_path: Path, sim: Simulator, seconds: str) -> No
 
 def python(folder: Path, program: str) -> SimpleNamespace:
     """What registration.py is to take for sys: with an interpreter that runs `program` first."""
-    start = "import sys; from espdps import on_pc; sys.exit(on_pc.main(sys.argv[3], 'hub' in sys.argv[4:]))"
+    start = "import sys; from espdps.azure import on_pc; sys.exit(on_pc.main(sys.argv[3], 'hub' in sys.argv[4:]))"
     path = folder / "python"
     path.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{program}; {start}" "$@"\n')
     path.chmod(0o700)

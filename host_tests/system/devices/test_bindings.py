@@ -103,7 +103,7 @@ def test_many_at_once_lose_nothing(tmp_path: Path) -> None:
 def test_a_kill_in_the_middle_leaves_a_whole_file(tmp_path: Path) -> None:
     # Told each time a row is in: what was told must be there after the kill, and no half line.
     program = (
-        "import sys, pathlib\nfrom espdps import bindings\n"
+        "import sys, pathlib\nfrom espdps.devices import bindings\n"
         "for n in range(1, 100000):\n"
         " bindings.bind(pathlib.Path(sys.argv[1]), '%012x' % n, 'dev-%d' % n)\n print(n, flush=True)\n"
     )
