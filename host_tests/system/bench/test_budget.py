@@ -1,6 +1,4 @@
-"""What the firmware may cost. A figure that cannot be kept is a reason to talk, not to raise the number.
-
-Names are not charged: a budget on them would buy short names, and nothing else. Formats and texts are."""
+"""What the firmware may cost. If a limit cannot be met, discuss it; do not raise the limit."""
 
 from __future__ import annotations
 
@@ -17,21 +15,19 @@ from espdps.bench.contestants import Field
 from espdps.bench.tap import Tap
 from espdps.bench.unit import Bench
 from espdps.credentials import keys
-from espdps.devices import mpy
 from espdps.simulator import Options, serving
 
 
 def test_flash(library: dict[str, bytes], record_property: Callable[[str, object], None]) -> None:
-    sizes = flash.sizes(library)
+    sizes = {name: len(content) for name, content in library.items()}
     everything, main = flash.total(sizes), flash.total(sizes, flash.MODULES)
     record_property(
         "figure",
-        f"aziot as .mpy: {everything.raw:,} bytes, without names {everything.charged:,} of {flash.ALL:,}; the way by "
-        f"X.509: {main.raw:,}, without names {main.charged:,} of {flash.MAIN_PATH:,}: "
-        + ", ".join(f"{name} {size.raw}" for name, size in sorted(sizes.items())),
+        f"aziot as .mpy: {everything:,} bytes of {flash.ALL:,}; the way by X.509: {main:,} of {flash.MAIN_PATH:,}: "
+        + ", ".join(f"{name} {size}" for name, size in sorted(sizes.items())),
     )
-    assert everything.charged <= flash.ALL
-    assert main.charged <= flash.MAIN_PATH
+    assert everything <= flash.ALL
+    assert main <= flash.MAIN_PATH
 
 
 def test_the_main_path_loads_no_more(library: dict[str, bytes], tmp_path: Path) -> None:
@@ -56,21 +52,12 @@ def test_heap(tmp_path: Path, kind: str) -> None:
         assert not trial.works(24 << 10)
 
 
-def test_names_are_told_from_texts(tmp_path: Path) -> None:
-    def sizes(source: str) -> tuple[int, int]:
-        path = tmp_path / "m.py"
-        path.write_text(source)
-        content = mpy.compiled(path, ("-O2",))
-        return len(content), mpy.names_size(content, source)
-
-    source = "def a_name_of_ours():\n    return 'a text'\n"
-    size, names = sizes(source)
-    shorter, fewer = sizes(source.replace("a_name_of_ours", "f"))
-    longer, same = sizes(source.replace("a text", "a longer"))
-    assert size - shorter == names - fewer == len("a_name_of_ours") - len("f")
-    assert longer - size == 2 and same == names
-    with pytest.raises(ValueError):
-        mpy.names_size(b"M\x05", "")
+def test_heap_when_frozen(tmp_path: Path) -> None:
+    with serving(tmp_path / "sim", Options(assigning=0)) as sim:
+        devices = heap.made(tmp_path, sim.info, "ec-p384")
+        trial = heap.Trial(Bench(tmp_path / "frozen", frozen=True), devices)
+        assert trial.works(heap.FROZEN_BUDGET)
+        assert not trial.works(16 << 10)
 
 
 def test_flights(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:

@@ -77,7 +77,7 @@ def _panels(figures: Mapping[str, Sequence[Row]]) -> list[Panel]:
                 *(
                     Bar("Adafruit's AzureIoT and its imports", row.value, False)
                     for row in figures["flash"]
-                    if row.what.startswith("Adafruit") and row.by == "all of it" and row.value is not None
+                    if row.what.startswith("Adafruit") and row.value is not None
                 ),
             ],
         ),

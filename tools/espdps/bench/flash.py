@@ -1,12 +1,12 @@
 """How many bytes of a board's flash the library takes, module by module, compiled as `esp-dps flash` compiles it.
 
-Names are not charged against a budget: one on them would buy short names, and nothing else. Formats and texts are.
+All bytes of a .mpy file count, so a file listing on a board shows the same figures.
 """
 
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from espdps.bench.row import Row
@@ -14,10 +14,8 @@ from espdps.board import flash
 from espdps.devices import mpy, profiles
 from espdps.paths import BUILD, FIRMWARE
 
-ALL = 18 << 10  # bytes of .mpy, names not counted: all of aziot
-ALL_AIM = 14 << 10
-MAIN_PATH = 12 << 10  # what a blank board needs till its first telemetry with an issued certificate, coming by X.509
-MAIN_PATH_AIM = 10 << 10
+ALL = 28 << 10  # bytes of .mpy: all of aziot
+MAIN_PATH = 18 << 10  # what a blank board loads up to telemetry with an issued certificate, onboarded by X.509
 MODULES = (
     "__init__", "chain", "clock", "device", "dps", "errors", "hub", "identity", "mqtt", "runtime", "store", "stream",
     "x509",
@@ -26,47 +24,26 @@ _ADAFRUIT = "adafruit_azureiot"
 _OPTIONS = profiles.load("ESP32_GENERIC").mpy
 
 
-@dataclass(frozen=True)
-class Size:
-    """Bytes of a .mpy, and what of them is not names."""
-
-    raw: int
-    charged: int
-
-    def __add__(self, other: Size) -> Size:
-        return Size(self.raw + other.raw, self.charged + other.charged)
-
-
 def library() -> dict[str, bytes]:
     """Module of aziot -> its .mpy."""
     return {Path(name).stem: content for name, content in flash.compile_library(FIRMWARE, _OPTIONS).items()}
 
 
-def sizes(compiled: dict[str, bytes]) -> dict[str, Size]:
-    """Of each module."""
-    found = {}
-    for name, content in compiled.items():
-        source = (FIRMWARE / "aziot" / f"{name}.py").read_text(encoding="utf-8")
-        found[name] = Size(len(content), len(content) - mpy.names_size(content, source))
-    return found
+def total(sizes: Mapping[str, int], modules: Collection[str] = ()) -> int:
+    """Bytes of all modules, or of the named ones."""
+    return sum(size for name, size in sizes.items() if not modules or name in modules)
 
 
-def total(found: dict[str, Size], modules: tuple[str, ...] = ()) -> Size:
-    """Of all, or of some."""
-    return sum((size for name, size in found.items() if not modules or name in modules), Size(0, 0))
-
-
-def adafruit(packages: Path) -> dict[str, Size]:
+def adafruit(packages: Path) -> dict[str, int]:
     """The modules below site-packages that Adafruit's client imports for itself, by file. Empty if it is not there."""
-    found: dict[str, Size] = {}
+    found: dict[str, int] = {}
     waiting = sorted((packages / _ADAFRUIT).glob("*.py"))
     while waiting:
         path = waiting.pop()
         name = str(path.relative_to(packages))
         if name not in found:
             source = path.read_text(encoding="utf-8")
-            content = mpy.compiled(path, _OPTIONS)
-            found[name] = Size(len(content), len(content) - mpy.names_size(content, source))
+            found[name] = len(mpy.compiled(path, _OPTIONS))
             waiting += [target for module in _imports(source) for target in _files(packages, path, module)]
     return found
 
@@ -92,32 +69,17 @@ def _files(packages: Path, importer: Path, module: str) -> list[Path]:
 
 
 def measure(folder: Path) -> list[Row]:
-    found = sizes(library())
-    rows = []
-    for name, size in found.items():
-        rows += [
-            Row(name, size.raw, "bytes", by="all of it"),
-            Row(name, size.charged, "bytes", by="without names"),
-        ]
-    for what, modules, limit, aim in (
-        ("what the main path loads", MODULES, MAIN_PATH, MAIN_PATH_AIM),
-        ("aziot", (), ALL, ALL_AIM),
-    ):
+    found = {name: len(content) for name, content in library().items()}
+    rows = [Row(name, size, "bytes") for name, size in found.items()]
+    for what, modules, limit in ("what the main path loads", MODULES, MAIN_PATH), ("aziot", (), ALL):
         size = total(found, modules)
-        rows.append(Row(what, size.raw, "bytes", by="all of it"))
-        rows.append(
-            Row(what, size.charged, "bytes", f"<= {limit:,}, aim {aim:,}", size.charged <= limit, "without names")
-        )
+        rows.append(Row(what, size, "bytes", f"<= {limit:,}", size <= limit))
     theirs = adafruit(next((BUILD / "peers").glob("lib/python3*/site-packages"), folder))
     what = "Adafruit's AzureIoT and what it imports"
     if theirs:
         for name in ("adafruit_azureiot", "adafruit_minimqtt", ""):
             part = {file: size for file, size in theirs.items() if file.startswith(name)}
-            size = total(part)
-            label = f"{what}, {len(part)} modules" if not name else f"of it {name}"
-            rows += [
-                Row(label, size.raw, "bytes", by="all of it"), Row(label, size.charged, "bytes", by="without names")
-            ]  # fmt: skip
+            rows.append(Row(f"of it {name}" if name else f"{what}, {len(part)} modules", total(part), "bytes"))
     else:
-        rows.append(Row(what, None, "bytes", by="all of it", note="not installed in build/peers; make bench does it"))
+        rows.append(Row(what, None, "bytes", note="not installed in build/peers; make bench does it"))
     return rows
