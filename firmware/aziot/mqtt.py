@@ -1,7 +1,11 @@
 # One MQTT connection over a Stream, by umqtt.simple as the board's firmware has it.
+from micropython import const
 from umqtt.simple import MQTTClient
 
 from .errors import AzureError
+
+
+KEEPALIVE = const(120)  # seconds; IoT Hub allows up to 1177
 
 
 class Mqtt:
@@ -10,32 +14,36 @@ class Mqtt:
     Every method raises AzureError, and after that the connection is closed.
     """
 
-    def __init__(self, stream, on_message, host, port, client_id, user, password, keepalive=0, will=None):
+    def __init__(
+        self, stream, on_message, host, port, client_id, user, password, keepalive=KEEPALIVE, will=None, clean=True
+    ):
         self.stream = stream
         self.client = client = MQTTClient(client_id, host, port, user, password, keepalive, ssl=stream)
         client.set_callback(on_message)
         if will:
             client.set_last_will(*will)
         # The timeout here is for the bare socket until the TCP connection stands.
-        self._do(client.connect, True, stream.timeout / 1000)
+        # Whether the service still has the subscriptions of the session before (MQTT 3.1.1, 3.2.2.2)
+        self.present = self._do(client.connect, clean, stream.timeout / 1000)
 
     def subscribe(self, topic, qos=0):
-        self._do(self.client.subscribe, topic, qos)
+        self._talk(self.client.subscribe, topic, qos)
 
     def publish(self, topic, body, qos=0):
         if self.client.pid > 65000:  # umqtt.simple counts on past the two bytes there are
             self.client.pid = 0
         if isinstance(body, str):  # it counts characters where bytes are meant
             body = body.encode()
-        self._do(self.client.publish, topic, body, False, qos)
+        self._talk(self.client.publish, topic, body, False, qos)
 
     def ping(self):
-        self._do(self.client.ping)
+        self._talk(self.client.ping)
 
     def wait(self, ms):
         """Handle one packet if one comes within ms."""
         self._do(self.stream.listen, ms)
-        self._do(self.client.wait_msg)
+        if self._do(self.client.wait_msg):
+            self.stream.drop()  # not a packet that umqtt.simple reads; an acknowledgement that came too late
 
     def disconnect(self):
         """Say goodbye, and what is still to be said before it; then close."""
@@ -52,6 +60,12 @@ class Mqtt:
             (self.client.sock or self.stream).close()
         except OSError:
             pass
+
+    def _talk(self, *what):
+        # One deadline until the answer is there, whatever else comes meanwhile.
+        if self.stream.tls:
+            self.stream.begin()
+        self._do(*what)
 
     def _do(self, function, *args):
         try:

@@ -207,8 +207,8 @@ def test_methods():
         assert at.session.lines == []
         for name in (b"broken", b"nothing", b"blink it"):
             assert called(name, {}) == (b"500/?$rid=1", None)
-        assert called(b"empty", b"}") == (b"500/?$rid=1", None)
-        assert len(at.session.lines) == 4 and at.session.lines[0].startswith("error app OSError ")
+        assert called(b"empty", b"}") == (b"400/?$rid=1", None)
+        assert len(at.session.lines) == 3 and at.session.lines[0].startswith("error app OSError ")
 
 
 def test_a_method_s_own_azure_error_is_not_swallowed():
@@ -257,6 +257,7 @@ def test_an_application_that_seldom_polls_finds_its_answer_in_time():
 
         at.session.mqtt.wait = wait
         at.session._alive()
+        at.sent()
         for _ in range(4):
             clock.now += 100000
             at.session.poll(0)

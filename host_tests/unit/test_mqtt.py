@@ -138,11 +138,13 @@ def test_what_is_not_mqtt():
         assert e.step == "test"
 
 
-def test_a_packet_too_big_is_refused_by_its_length():
-    with Peer(CONNACK + b"\x30\xff\xff\x7f\x00\x03a/b") as peer:
-        mqtt = session(peer, [])
-        raises("too-big", mqtt.wait, 1000)
-        mqtt.close()
+def test_a_length_that_no_message_of_the_hub_has():
+    # Of four bytes at most (MQTT 3.1.1, 2.2.3), and a message of IoT Hub has 256 KB at most.
+    for length in (b"\xff\xff\x7f", b"\xff\xff\xff\x7f", b"\xff\xff\xff\xff\x01", b"\xff" * 50):
+        with Peer(CONNACK + b"\x30" + length + b"\x00\x03a/b") as peer:
+            mqtt = session(peer, [])
+            raises("protocol", mqtt.wait, 1000)
+            mqtt.close()
 
 
 def test_nobody_there():
@@ -182,7 +184,7 @@ def test_with_a_client_certificate_there_is_no_password():
     with Peer(CONNACK) as peer:
         connect_with_certificate(peer, "user")
         assert peer.loaded == [b"roots.pem", (b"cert", b"key")]
-        assert peer.wire.flights == [b"\x10\x15\x00\x04MQTT\x04\x82\x00\x00\x00\x03dev\x00\x04user"]
+        assert peer.wire.flights == [b"\x10\x15\x00\x04MQTT\x04\x82\x00\x78\x00\x03dev\x00\x04user"]
 
 
 def test_the_length_is_right_where_its_form_changes():

@@ -83,7 +83,7 @@ def test_the_whole_dialogue_is_four_flights_of_these_bytes():
     assert run.sent == (
         b"\x10"
         + bytes([97 + len(token) & 127 | 128, 97 + len(token) >> 7])
-        + b"\x00\x04MQTT\x04\xc2\x00\x00\x00\x0ccontoso-0001"
+        + b"\x00\x04MQTT\x04\xc2\x00\x78\x00\x0ccontoso-0001"
         + b"\x00\x450ne00C0FFEE/registrations/contoso-0001/api-version=2025-07-01-preview"
         + bytes([len(token) >> 8, len(token) & 255])
         + token
@@ -203,7 +203,7 @@ def test_silence_and_hanging_up():
 
 
 def test_a_message_too_big_is_refused_before_it_is_read():
-    fails("too-big", SUBACK, b"\x30\xff\xff\x7f\x00\x03a/b")
+    fails("protocol", SUBACK, b"\x30\xff\xff\x7f\x00\x03a/b")
 
 
 def test_custom_payload_goes_and_comes():

@@ -15,6 +15,8 @@ _TEXTS = "registration_id id_scope dps_host dps_api hub_api auth will device_key
 _NUMBERS = "port timeout token_life outbox renew spread patience chain report".split()
 _SWITCHES = "chain report".split()
 
+COPIES = 3  # of a message that MQTT makes while it reads it
+
 pool = SocketPool(wifi.radio)
 IOBase = object  # ssl asks a socket for its methods, not for its type
 
