@@ -7,7 +7,6 @@ from . import clock
 from .clock import due, left
 from .errors import AzureError
 from .mqtt import KEEPALIVE, Mqtt
-from .runtime import COPIES
 
 _LARGEST = const(262144)  # bytes of a message (IoT Hub quotas)
 
@@ -41,7 +40,6 @@ class Session:
         password = "" if end else identity.password(hub, name)
         self.events = "devices/%s/messages/events/" % name
         will = identity.will and (self.events, identity.will.encode(), False, 1)
-        stream.skips = COPIES
         # Not a clean session: of that the Hub would deliver nothing that was said while the board was away.
         self.mqtt = Mqtt(stream, self._on_message, hub, identity.port, name, user, password, KEEPALIVE, will, False)
         self._alive()

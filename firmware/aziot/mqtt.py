@@ -25,6 +25,7 @@ class Mqtt:
         # The timeout here is for the bare socket until the TCP connection stands.
         # Whether the service still has the subscriptions of the session before (MQTT 3.1.1, 3.2.2.2)
         self.present = self._do(client.connect, clean, stream.timeout / 1000)
+        client.user = client.pswd = client.lw_msg = None  # a token is 200 bytes of the heap
 
     def subscribe(self, topic, qos=0):
         self._talk(self.client.subscribe, topic, qos)
@@ -42,8 +43,7 @@ class Mqtt:
     def wait(self, ms):
         """Handle one packet if one comes within ms."""
         self._do(self.stream.listen, ms)
-        if self._do(self.client.wait_msg):
-            self.stream.drop()  # not a packet that umqtt.simple reads; an acknowledgement that came too late
+        self._do(self.client.wait_msg)
 
     def disconnect(self):
         """Say goodbye, and what is still to be said before it; then close."""

@@ -1,6 +1,5 @@
 # A TLS stream that umqtt.simple can be trusted with: a deadline under every read and write, the handshake's
-# included; one write for each flight; never a short read; never more of a packet than the heap takes. It always
-# verifies, and nothing can turn that off.
+# included; one write for each flight; never a short read. It always verifies, and nothing can turn that off.
 import errno
 import gc
 
@@ -15,8 +14,7 @@ _SLICE = const(200)  # ms between two calls of idle()
 _GATHER = const(4096)  # bytes kept back for one write; the TLS send buffer of an ESP32 holds as many
 _IN = const(1)  # select.POLLIN and POLLOUT, the same on every system
 _OUT = const(4)
-_LARGEST = const(400000)  # bytes of a packet: IoT Hub's 256 KB and a topic; more is not MQTT
-_PIECE = const(256)  # bytes that are read at once of a message that is skipped
+_LARGEST = const(16384)  # bytes; an answer of DPS with a certificate chain has about 5,000
 
 
 def idle():
@@ -80,7 +78,7 @@ class Stream:
 
     step names what is being done when an error is raised; roots, certificate and key are paths (PEM; key also DER);
     size: how many bytes of the certificate's file, 0 for all; timeout: seconds for the handshake, and for anything that
-    has begun. It reads packet by packet; see skips.
+    has begun.
     """
 
     def __init__(self, step, timeout, roots, certificate="", key="", size=0):
@@ -90,13 +88,6 @@ class Stream:
         self.out = bytearray()
         self.held = None  # a list that gets the PUBACK, if one is written next, until somebody writes it again
         self.link = self.tls = None
-        self.head = b""  # of the packet that is being read: its type and length, as far as nobody has taken them
-        self.left = 0  # bytes of it that are still to come
-        self.unwanted = 0  # bytes before the next packet that are read away
-        # How often a message has to fit into the heap, 0 to find out. One that does not fit comes without its body;
-        # skipped then says how large that was. Its bytes are read away, in pieces, before the next packet.
-        self.skips = 0
-        self.skipped = 0
 
     def wrap_socket(self, sock, server_hostname):
         gc.collect()  # first, too: what TLS needs for long shall not lie above what is gone soon
@@ -130,85 +121,17 @@ class Stream:
 
     def read(self, size):
         self.flush()
-        if not size:  # of a message without a body
-            return b""
-        if not (self.head or self.left or self._begin_packet()):
-            return None
-        head = self.head[:size]
-        self.head = self.head[size:]
-        size -= len(head)
-        if not size:
-            return head
-        if size > self.left:
-            raise AzureError("protocol", self.step, "length")
-        self.left -= size
-        data = self._read(size)
-        return head + data if head else data
-
-    def _read(self, size):
+        if size > _LARGEST:
+            raise AzureError("too-big", self.step, str(size))
         data = self.tls.read(size)
-        if data is not None:
-            if len(data) < size:
-                raise AzureError("closed", self.step)
-            self.heard = due(0)
-        return data
-
-    def _begin_packet(self):
-        # The type of a packet and its length (MQTT 3.1.1, 2.2) into head -> whether there is one.
-        while self.unwanted:
-            data = self.tls.read(min(self.unwanted, _PIECE))
-            if data is None:
-                return False
-            if not data:
-                raise AzureError("closed", self.step)
-            self.unwanted -= len(data)
-            self.heard = due(0)
-        head = self._read(1)
-        if head is None:
-            return False
+        if data is None:
+            return None
+        if len(data) < size:
+            raise AzureError("closed", self.step)
+        self.heard = due(0)
         if self.link.late == errno.EAGAIN:
-            self.begin()  # the rest has to follow
-        size = shift = 0
-        while not shift or head[-1] > 127 and shift < 28:
-            head += self._read(1)
-            size |= (head[-1] & 127) << shift
-            shift += 7
-        if head[-1] > 127 or size > (_LARGEST if head[0] >> 4 == 3 else _PIECE):
-            raise AzureError("protocol", self.step, "length")
-        self.head = head
-        self.left = size
-        if self.skips and size > _PIECE:
-            try:
-                _room(size * self.skips)
-            except MemoryError:
-                self._shorten(head[0])
-        return True
-
-    def _shorten(self, first):
-        # A message without its body, in the form of a whole packet (MQTT 3.1.1, 3.3). The body is read away later.
-        packet = self._read(2)
-        topic = packet[0] << 8 | packet[1]
-        size = self.left - topic - (4 if first & 6 else 2)
-        if size < 0:
-            raise AzureError("protocol", self.step, "length")
-        if topic > _PIECE * 4:  # no room for that either
-            packet = b"\0\0"
-        while topic:
-            data = self._read(min(topic, _PIECE))
-            topic -= len(data)
-            if packet[1] or packet[0]:
-                packet += data
-        if first & 6:
-            packet += self._read(2)
-        self.head = bytes([first, len(packet) & 127 | 128, len(packet) >> 7]) + packet
-        self.left = 0
-        self.unwanted = self.skipped = size
-
-    def drop(self):
-        """What is left of a packet is of no use."""
-        self.head = b""
-        self.unwanted += self.left
-        self.left = 0
+            self.begin()  # something has begun, and has to come to its end
+        return data
 
     def write(self, data, size=None):
         if not self.tls:
@@ -244,10 +167,6 @@ def _without_password(connect):
     connect[start + 7] &= 0xBF
     size = len(connect) - start - 2
     return bytes([0x10, size] if size < 128 else [0x10, size & 127 | 128, size >> 7]) + connect[start:-2]
-
-
-def _room(size):
-    bytearray(size)  # MemoryError if there is no such piece
 
 
 def _use(load, path, size=0, *others):

@@ -2,7 +2,7 @@
 
 import json
 
-from aziot import clock, escapes, hub, stream
+from aziot import clock, escapes, hub, packets, stream
 from aziot.cloud import loads
 from aziot.runtime import time
 from check import Folder, raises
@@ -19,11 +19,11 @@ class Full:
     """A heap whose largest piece has 500 bytes."""
 
     def __enter__(self):
-        self.real, stream._room = stream._room, self.room
+        self.real, packets._room = packets._room, self.room
         return self
 
     def __exit__(self, *exc):
-        stream._room = self.real
+        packets._room = self.real
 
     def room(self, size):
         if size > 500:
@@ -220,7 +220,7 @@ def test_no_acknowledgement_is_a_timeout_whatever_else_comes():
 def test_a_late_acknowledgement_does_not_confuse_what_follows():
     heard = []
     with Peer(CONNACK + PUBACK + b"\x07" + packet(b"a/b", b"hello")) as peer:
-        mqtt = connected(peer, heard)
+        mqtt = connected(peer, heard, kind=packets.Packets)
         for _ in range(4):
             mqtt.wait(50)
         assert heard == [(b"a/b", b"hello")]

@@ -203,7 +203,7 @@ def test_silence_and_hanging_up():
 
 
 def test_a_message_too_big_is_refused_before_it_is_read():
-    fails("protocol", SUBACK, b"\x30\xff\xff\x7f\x00\x03a/b")
+    fails("too-big", SUBACK, b"\x30\xff\xff\x7f\x00\x03a/b")
 
 
 def test_custom_payload_goes_and_comes():

@@ -107,6 +107,8 @@ class _Wire:
                 raise AssertionError
         if size:
             packet.extend(read(size))
+        if packet[0] == 0x20:  # CONNACK: whether the session of before is still there (MQTT 3.1.1, 3.2.2.2)
+            self.present = packet[2] & 1
         return packet
 
     def send(self, data):
@@ -153,10 +155,11 @@ class MQTTClient:
     def set_last_will(self, topic, message, retain, qos):
         self.real.will_set(topic, message, retain, qos)
 
-    def connect(self, _clean_session, timeout):
+    def connect(self, clean_session, timeout):
         self.timeout = timeout
         connection_manager_close_all(_wire)  # it still holds the last connection for open
-        self._do(self.real.connect)
+        self._do(self.real.connect, clean_session)
+        return _wire.present  # MiniMQTT looks for it in the wrong byte of the CONNACK
 
     def open(self):
         host, port = self.address
