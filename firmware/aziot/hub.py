@@ -42,6 +42,9 @@ class Session:
         will = identity.will and (self.events, identity.will.encode(), False, 1)
         # Not a clean session: of that the Hub would deliver nothing that was said while the board was away.
         self.mqtt = Mqtt(stream, self._on_message, hub, identity.port, name, user, password, KEEPALIVE, will, False)
+        from .packets import Packets  # not before TLS has had the certificate: the heap is full then
+
+        stream.packets = Packets(stream)
         self._alive()
         self._heard = None
         try:
@@ -186,11 +189,12 @@ class Session:
         # From within MQTT. A body of None is one that the heap has no room for; the Hub keeps such a message.
         stream = self.stream
         stream.held = None
-        if stream.skipped:
+        skipped = stream.packets.skipped
+        if skipped:
+            stream.packets.skipped = 0
             body = None
             stream.held = [topic]
-            self.skip(stream.skipped)
-            stream.skipped = 0
+            self.skip(skipped)
         if topic.startswith(b"$iothub/credentials/"):
             from .renew import hear
 

@@ -89,14 +89,11 @@ class Identity:
         onboarding."""
         root = self.root
         pair = ()
-        kind = Stream
-        if record:
-            from .packets import Packets as kind
         if record and record.not_after:
             pair = record.path, root + "device.key", record.size if self.chain else record.leaf
         elif self.auth == "x509":
             pair = root + "onboarding.crt", root + "onboarding.key"
-        return kind(step, self.timeout, root + "roots.pem", *pair)
+        return Stream(step, self.timeout, root + "roots.pem", *pair)
 
 
 def _malformed(name):

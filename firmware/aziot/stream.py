@@ -88,6 +88,7 @@ class Stream:
         self.out = bytearray()
         self.held = None  # a list that gets the PUBACK, if one is written next, until somebody writes it again
         self.link = self.tls = None
+        self.packets = None  # that it is read by, if a message may be too large for the heap
 
     def wrap_socket(self, sock, server_hostname):
         gc.collect()  # first, too: what TLS needs for long shall not lie above what is gone soon
@@ -111,6 +112,8 @@ class Stream:
     def listen(self, ms):
         """Until a first byte comes, for ms at most, read() may return None. What was written goes out first."""
         self.write(b"")  # AzureError if it is closed
+        if self.packets:
+            self.packets.drop()
         if self.out:
             self.begin()
             self.flush()
@@ -121,8 +124,14 @@ class Stream:
 
     def read(self, size):
         self.flush()
+        if self.packets:
+            return self.packets.read(size)
         if size > _LARGEST:
             raise AzureError("too-big", self.step, str(size))
+        return self.take(size)
+
+    def take(self, size):
+        """As many bytes, or None if there is none yet."""
         data = self.tls.read(size)
         if data is None:
             return None

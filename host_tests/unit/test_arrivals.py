@@ -9,6 +9,7 @@ from check import Folder, raises
 from plain import Peer
 from test_cloud import DESIRED, TWIN, Hub, message, method, packet
 from test_hub import CONNACK, PUBACK, session
+from test_mqtt import by_packets
 from test_mqtt import session as connected
 
 PRESENT = b"\x20\x02\x01\x00"  # CONNACK: the session of before is still there (MQTT 3.1.1, 3.2.2.2)
@@ -220,7 +221,7 @@ def test_no_acknowledgement_is_a_timeout_whatever_else_comes():
 def test_a_late_acknowledgement_does_not_confuse_what_follows():
     heard = []
     with Peer(CONNACK + PUBACK + b"\x07" + packet(b"a/b", b"hello")) as peer:
-        mqtt = connected(peer, heard, kind=packets.Packets)
+        mqtt = by_packets(peer, heard)
         for _ in range(4):
             mqtt.wait(50)
         assert heard == [(b"a/b", b"hello")]

@@ -41,7 +41,6 @@ def test_unit_tests_on_micropython(bits: int, tmp_path: Path) -> None:
 OTHERWISE = {
     "test_mqtt.py:test_connect_is_one_flight_of_these_bytes",
     "test_mqtt.py:test_with_a_client_certificate_there_is_no_password",
-    "test_register.py:test_the_whole_dialogue_is_four_flights_of_these_bytes",
     "test_hub.py:test_an_issued_certificate_speaks_for_the_board_and_its_dates_are_reported",
     "test_hub.py:test_a_link_that_answers_lives_and_telemetry_without_acknowledgement_is_no_answer",
     "test_hub.py:test_keepalive_and_a_dead_link",
