@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import contextlib
 import csv
+import fcntl
 import json
 import os
 import pty
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -20,8 +20,6 @@ import psutil
 import pytest
 
 from espdps.devices import folder_doctor
-from espdps.devices.bundle import Bundle
-from espdps.errors import ToolError
 from espdps.paths import ROOT
 
 GROUP_KEY = base64.b64encode(bytes(range(64))).decode()
@@ -99,27 +97,16 @@ def test_bad_rows_are_named_and_the_rest_is_made(tmp_path: Path) -> None:
         assert name in request.stdout
 
 
-@pytest.mark.parametrize("bundle", [False, True])
-def test_killed_in_the_middle_it_goes_on_and_makes_nothing_twice(tmp_path: Path, bundle: bool) -> None:
+def test_killed_in_the_middle_it_goes_on_and_makes_nothing_twice(tmp_path: Path) -> None:
     names = write_plan(tmp_path, 60)
     # RSA takes long enough for a kill to find it at work
-    where = ["--bundle", "f.db"] if bundle else ["--devices", "d"]
-    words = [*COMMAND, "fleet", "plan.csv", *COMMON[:4], "--key-type", "rsa-2048", "--processes", "2", *where]
+    words = [*COMMAND, "fleet", "plan.csv", *COMMON[:4], "--key-type", "rsa-2048", "--processes", "2", "--devices", "d"]
     process = psutil.Popen(
         words, cwd=tmp_path, env=environment(), stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-
-    def there() -> dict[str, bytes]:
-        if not bundle:
-            return keys_of(tmp_path / "d")
-        with Bundle(tmp_path / "f.db") as made:
-            return {name: made.find(name)["device.key"] for name in made.names()}
-
     try:
-        # A bundle that is being written is in use, so it is its log that shows that there is something in it.
-        log = tmp_path / "f.db-wal"
-        while process.poll() is None and not (log.exists() and log.stat().st_size > 50_000 if bundle else there()):
+        while process.poll() is None and not keys_of(tmp_path / "d"):
             time.sleep(0.005)
         assert process.poll() is None
         workers = process.children(recursive=True)
@@ -128,20 +115,19 @@ def test_killed_in_the_middle_it_goes_on_and_makes_nothing_twice(tmp_path: Path,
         process.wait()
     psutil.wait_procs(workers, timeout=60)
     assert not [worker for worker in workers if worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE]
-    before = there()
+    before = keys_of(tmp_path / "d")
     assert 0 < len(before) < len(names)
     assert not (tmp_path / "plan.manifest.csv").exists()
 
     again = esp_dps(tmp_path, *words[3:])
     assert again.returncode == 0, again.stderr
-    after = there()
+    after = keys_of(tmp_path / "d")
     assert sorted(after) == names and len(set(after.values())) == len(names)
     assert {name: after[name] for name in before} == before
     found = states(tmp_path)
     assert found["kept"] == sorted(before) and not found["bad"]
     assert len(found["made"]) == len(names) - len(before)
-    if not bundle:
-        assert not list((tmp_path / "d").glob(".fleet-*"))
+    assert not list((tmp_path / "d").glob(".fleet-*"))
 
 
 def test_what_is_there_must_be_what_the_plan_asks_for(tmp_path: Path) -> None:
@@ -165,34 +151,8 @@ def test_what_is_there_must_be_what_the_plan_asks_for(tmp_path: Path) -> None:
     assert keys_of(tmp_path / "d") == before
 
 
-def test_a_bundle_gives_back_the_folders(tmp_path: Path) -> None:
-    names = write_plan(tmp_path, 3)
-    assert fleet(tmp_path, "--bundle", "f.db").returncode == 0
-    assert (tmp_path / "f.db").stat().st_mode & 0o777 == 0o600
-    assert esp_dps(tmp_path, "unpack", "f.db").stdout.split() == names
-    assert esp_dps(tmp_path, "unpack", "f.db", "UNIT-001", "--devices", "d").returncode == 0
-    folder = tmp_path / "d" / "unit-001"
-    assert folder_doctor.examine(folder, group_key=GROUP_KEY, firmware=None) == []
-    with sqlite3.connect(tmp_path / "f.db") as plain:  # as any other program reads it
-        rows = plain.execute("SELECT name, mode, sz, data FROM sqlar WHERE name GLOB 'unit-001*'").fetchall()
-    assert {name: data for name, _, _, data in rows if data} == {
-        f"unit-001/{path.name}": path.read_bytes() for path in folder.iterdir()
-    }
-    assert all(
-        oct(mode) == ("0o100600" if data else "0o40700") and size == len(data or b"") for _, mode, size, data in rows
-    )
-    twice = esp_dps(tmp_path, "unpack", "f.db", "unit-001", "--devices", "d")
-    assert twice.returncode == 1 and "is there already" in twice.stderr
-    assert "no device 'x'" in esp_dps(tmp_path, "unpack", "f.db", "x", "--devices", "d").stderr
-
-
 def test_a_second_run_at_the_same_time_is_refused(tmp_path: Path) -> None:
     write_plan(tmp_path, 1)
-    with Bundle(tmp_path / "f.db", create=True):
-        done = fleet(tmp_path, "--bundle", "f.db")
-        assert done.returncode == 1 and "is in use" in done.stderr
-    import fcntl
-
     (tmp_path / "d").mkdir()
     with (tmp_path / "d" / ".fleet").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -228,17 +188,6 @@ def test_what_is_no_plan_is_said_so(tmp_path: Path, content: bytes, says: str) -
     done = fleet(tmp_path, "--devices", "d")
     assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr
     assert not list((tmp_path / "d").glob("[!.]*"))
-
-
-def test_what_is_no_bundle_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "text").write_text("hello " * 100)
-    with sqlite3.connect(tmp_path / "other.db") as other:
-        other.execute("CREATE TABLE x (y)")
-    for name in ("text", "other.db"):
-        before = (tmp_path / name).read_bytes()
-        with pytest.raises(ToolError, match="is not a bundle"):
-            Bundle(tmp_path / name, create=True)
-        assert (tmp_path / name).read_bytes() == before
 
 
 def test_rows_with_credentials_of_their_own_need_no_group_key(tmp_path: Path) -> None:

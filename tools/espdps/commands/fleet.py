@@ -1,4 +1,4 @@
-"""Many devices at once: `fleet`, `unpack`."""
+"""Many devices at once: `fleet`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,6 @@ def fleet(
     roots_file: Annotated[Path | None, typer.Option("--roots", help="Trusted roots, PEM. Else Azure's.")] = None,
     sim: SimFolder = None,
     devices_folder: Devices = DEVICES,
-    bundle: Annotated[Path | None, typer.Option(help="One file for all of them, instead of folders.")] = None,
     manifest: Annotated[
         Path | None, typer.Option(help="What became of each row, CSV.", show_default="PLAN.manifest.csv")
     ] = None,
@@ -100,6 +99,7 @@ def fleet(
         output.err.print("no --wifi-ssid: boards with Wi-Fi will have no network to join", style="yellow")
     common = worker.Common(
         folder=plan_file.parent,
+        devices=devices_folder,
         id_scope=scope,
         board=board,
         roots=secrets.trusted_roots(roots_file, info),
@@ -111,7 +111,6 @@ def fleet(
         wifi_ssid=wifi_ssid,
         wifi_password=secrets.wifi_password(wifi_password_file) if wants_wifi else "",
         shred_after_flash=shred_after_flash,
-        devices=None if bundle else devices_folder,
     )
     manifest = manifest or plan_file.with_suffix(".manifest.csv")
     with _progress(as_json) as progress:
@@ -129,7 +128,7 @@ def fleet(
 
         try:
             totals = worker.run(
-                plan_file, common, bundle, manifest, processes=processes, on_bad=on_bad,
+                plan_file, common, manifest, processes=processes, on_bad=on_bad,
                 tell=lambda totals: progress.update(task, completed=totals.rows),
             )  # fmt: skip
         except KeyboardInterrupt:
@@ -138,12 +137,12 @@ def fleet(
         except OSError as error:
             raise of_system(
                 error,
-                error.filename or bundle or devices_folder,
+                error.filename or devices_folder,
                 after="what is complete stays, and the same command goes on then",
             ) from None
     if as_json:
         output.print_json(
-            {**asdict(totals), "rate": round(totals.rate, 1), "to": str(bundle or devices_folder)}
+            {**asdict(totals), "rate": round(totals.rate, 1), "to": str(devices_folder)}
             | {"manifest": str(manifest)}
         )
     else:
@@ -151,49 +150,13 @@ def fleet(
             output.err.print(f"… and {bad - SHOWN:,} more bad rows: see the manifest", soft_wrap=True)
         rate = f" in {totals.seconds:.1f} s, {totals.rate:,.0f} a second" if totals.made else ""
         output.out.print(
-            f"{bundle or devices_folder}: {totals.made:,} made{rate}; "
+            f"{devices_folder}: {totals.made:,} made{rate}; "
             f"{totals.kept:,} kept from before, {totals.bad:,} bad rows",
             soft_wrap=True,
         )
         output.out.print(f"{manifest}: what became of each row", soft_wrap=True)
     if totals.bad:
         raise typer.Exit(FAILED)
-
-
-@app.command()
-def unpack(
-    bundle: Annotated[Path, typer.Argument(help="A bundle made by fleet.")],
-    registration_ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Which devices.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
-    devices_folder: Devices = DEVICES,
-    as_json: AsJson = False,
-) -> None:
-    """Take device folders out of a bundle.
-
-    Without any name it lists the names in the bundle. A folder that is there is never replaced. A bundle is an SQLite
-    file, and the program sqlite3 gets at the folders as well:
-
-    \b
-      sqlite3 fleet.db "SELECT writefile(name, data, mode) FROM sqlar
-          WHERE name GLOB 'greenhouse-1/*'"
-
-    \b
-    EXAMPLE
-      esp-dps unpack fleet.db greenhouse-1
-    """
-    from espdps.devices.bundle import Bundle
-
-    with Bundle(bundle) as source:
-        if not registration_ids and not everything:
-            for name in source.names():
-                print(name)
-            return
-        for name in source.names() if everything else registration_ids or []:
-            folder = folders.unpack(source.find(name), name, devices_folder)
-            if as_json:
-                output.print_json({"folder": str(folder)})
-            else:
-                output.out.print(str(folder), soft_wrap=True)
 
 
 def _group_key(plan_file: Path, names: list[str], path: Path | None, info: dict[str, object]) -> str | None:

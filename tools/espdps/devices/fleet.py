@@ -21,7 +21,6 @@ from typing import Any, TextIO
 
 from espdps.credentials import keys
 from espdps.devices import folders, plan, profiles
-from espdps.devices.bundle import Bundle
 from espdps.devices.plan import Bad, Row
 from espdps.devices.pool import Pool, cores
 from espdps.errors import ToolError, of_system
@@ -33,9 +32,12 @@ BATCH = 64  # EC keys; an RSA key counts as one batch, since it takes a thousand
 
 @dataclass(frozen=True, kw_only=True)
 class Common:
-    """What all devices of the fleet share. `folder`: where the plan's file names start; `group_key` base64."""
+    """What all devices of the fleet share. `folder`: where the plan's file names start; `devices`: where the device
+    folders go; `group_key` base64.
+    """
 
     folder: Path
+    devices: Path
     id_scope: str
     board: str | None
     roots: bytes = field(repr=False)
@@ -47,12 +49,11 @@ class Common:
     wifi_ssid: str | None = None
     wifi_password: str = field(default="", repr=False)
     shred_after_flash: bool = False
-    devices: Path | None = None  # where the folders go, None for a bundle
 
 
 @dataclass(frozen=True)
 class Done:
-    """What became of one row. `files` are for a bundle; a folder has been written already."""
+    """What became of one row."""
 
     line: int
     registration_id: str
@@ -61,7 +62,6 @@ class Done:
     key_type: str = ""
     csr_sha256: str = ""
     reason: str = ""
-    files: dict[str, bytes] = field(default_factory=dict, repr=False)
 
 
 @dataclass
@@ -83,14 +83,13 @@ class Totals:
 def run(
     path: Path,
     common: Common,
-    bundle: Path | None,
     manifest: Path,
     *,
     processes: int | None = None,
     tell: Callable[[Totals], None] = lambda totals: None,
     on_bad: Callable[[Done], None] = lambda done: None,
 ) -> Totals:
-    """Make what the plan `path` asks for, in `common.devices` or in `bundle`, and write the manifest when all is done.
+    """Make what the plan `path` asks for, in `common.devices`, and write the manifest when all is done.
 
     What an earlier run has made is kept. `tell` hears how far it is, often; `on_bad` of each row that cannot be used.
     Raises ToolError for what keeps the whole from being done, OSError when the disk does.
@@ -98,14 +97,12 @@ def run(
     totals = Totals()
     with contextlib.ExitStack() as stack:
         stack.enter_context(_the_only_run(manifest.with_name(f".{manifest.name}.new")))
-        store: Bundle | _Folders
-        store = stack.enter_context(Bundle(bundle, create=True)) if bundle else stack.enter_context(_Folders(common))
+        store = stack.enter_context(_Folders(common.devices))
         index = stack.enter_context(contextlib.closing(_Index(store.names())))
         table = stack.enter_context(_Manifest(manifest))
         pool = stack.enter_context(Pool(_make_batch, common, processes or cores()))
         start = time.monotonic()
         for batch in pool.run(_batches(_sorted_out(plan.read(path), index, store), common.key_kind)):
-            store.add([(done.registration_id, done.files) for done in batch if done.files])
             for done in batch:
                 table.add(done)
                 totals.rows += 1
@@ -129,7 +126,7 @@ class _There:
     files: dict[str, bytes] = field(repr=False)
 
 
-def _sorted_out(rows: Iterable[Row | Bad], index: _Index, store: Bundle | _Folders) -> Iterator[Row | Bad | _There]:
+def _sorted_out(rows: Iterable[Row | Bad], index: _Index, store: _Folders) -> Iterator[Row | Bad | _There]:
     """Each id once: rows for the second time are bad, and those that are complete come with what is there."""
     for row in rows:
         if isinstance(row, Bad):
@@ -179,18 +176,16 @@ def _make(common: Common, row: Row | Bad | _There) -> Done:
             _compare(wanted, there)
             return _done(row, KEPT, there)
         files = folders.contents(wanted)
-        if common.devices is None:
-            return _done(row, MADE, files, files)
         _write(common.devices, row.registration_id, files)
         return _done(row, MADE, files)
     except ToolError as error:
         return Done(row.line, row.registration_id, BAD, row.board or common.board or "", reason=error.line)
 
 
-def _done(row: Row, state: str, files: dict[str, bytes], kept: dict[str, bytes] | None = None) -> Done:
+def _done(row: Row, state: str, files: dict[str, bytes]) -> Done:
     manifest = json.loads(files["manifest.json"])
     kind, digest = manifest["key_type"] or plan.NO_KEY, manifest["csr_sha256"] or ""
-    return Done(row.line, row.registration_id, state, manifest["board"], kind, digest, files=kept or {})
+    return Done(row.line, row.registration_id, state, manifest["board"], kind, digest)
 
 
 def _plan(common: Common, row: Row) -> folders.Plan:
@@ -298,9 +293,8 @@ def _compare(wanted: folders.Plan, files: dict[str, bytes]) -> None:
 class _Folders:
     """The devices folder, as a place for a fleet: one run at a time, and no remains of one that was killed."""
 
-    def __init__(self, common: Common) -> None:
-        assert common.devices is not None
-        self._folder = common.devices
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
 
     def __enter__(self) -> _Folders:
         try:
@@ -326,9 +320,6 @@ class _Folders:
             with contextlib.suppress(OSError):  # what is missing is found when it is compared
                 files[part] = (self._folder / name / part).read_bytes()
         return files
-
-    def add(self, done: list[tuple[str, dict[str, bytes]]]) -> None:
-        assert not done  # the processes have written them
 
 
 class _Index:

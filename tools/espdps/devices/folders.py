@@ -83,18 +83,13 @@ def create(plan: Plan, devices: Path = DEVICES, *, force: bool = False) -> Path:
     devices.mkdir(mode=0o700, parents=True, exist_ok=True)
     target = devices / plan.registration_id
     _check_free(devices, plan.registration_id, force)
-    place(files, target)
-    return target
-
-
-def place(files: dict[str, bytes], target: Path) -> None:
-    """Make the folder `target` with these files, all at once, in the place of what is there. Raises OSError."""
-    work = Path(tempfile.mkdtemp(prefix=".new-", dir=target.parent))
+    work = Path(tempfile.mkdtemp(prefix=".new-", dir=devices))
     try:
         write_files(str(work), files)
         _put_in_place(work, target)
     finally:
         shutil.rmtree(work, ignore_errors=True)  # gone already if all went well
+    return target
 
 
 def write_files(folder: str, files: dict[str, bytes]) -> None:
@@ -108,31 +103,12 @@ def write_files(folder: str, files: dict[str, bytes]) -> None:
             os.close(descriptor)
 
 
-def unpack(files: dict[str, bytes], registration_id: str, devices: Path = DEVICES) -> Path:
-    """Make the folder of a device from the files of a bundle, where there is none yet, and return it.
-
-    Raises ToolError.
-    """
-    if not files:
-        raise ToolError(f"no device {registration_id!r} in the bundle", "without a name it lists them", WRONG_USE)
-    name = keys.check_registration_id(str(json.loads(files["device.json"])["registration_id"]))
-    try:
-        devices.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _check_free(devices, name)
-        place(files, devices / name)
-    except OSError as error:
-        raise of_system(error, devices / name) from None
-    return devices / name
-
-
 def find(name: str, devices: Path = DEVICES) -> Path:
     """The folder of a device given by its registration id or by a path. Raises ToolError."""
     for folder in (devices / name, Path(name)):
         if (folder / "device.json").is_file():
             return folder
-    raise ToolError(
-        f"no device {name!r} in {devices}", "esp-dps new makes one; unpack takes it out of a bundle", WRONG_USE
-    )
+    raise ToolError(f"no device {name!r} in {devices}", "esp-dps new makes one", WRONG_USE)
 
 
 def load(folder: Path, boards: Path = profiles.BOARDS) -> Device:

@@ -57,10 +57,6 @@ def columns(path: Path) -> tuple[list[str], str]:
     with _open(path) as file:
         try:
             first = file.readline(100_000)
-            if first.startswith("SQLite format 3\0"):
-                raise ToolError(
-                    f"{path} is no CSV; is it a bundle?", f"esp-dps unpack {path} takes folders out of one", WRONG_USE
-                )
             separator = max(",;\t", key=first.count)
             names = [name.strip().lower() for name in next(csv.reader([first], delimiter=separator), [])]
         except (csv.Error, OSError):

@@ -13,7 +13,6 @@ from typing import Any
 from espdps.errors import ToolError
 
 PRIVATE = ("secrets.json", "onboarding.key", "device.key")  # in this order: device.key tells whether it is done
-_DOOMED = ".shred-"
 
 
 def wanted(folder: Path) -> bool:
@@ -27,7 +26,7 @@ def on_board(folder: Path) -> dict[str, str]:
 
 
 def shred(folder: Path) -> list[str]:
-    """Overwrite once and remove the private keys of a device folder, and the device key in secrets.json.
+    """Remove the private keys of a device folder, and the device key in secrets.json.
 
     The caller has verified that the board holds each of these files as it is here. Records `shredded_at` (Unix time,
     seconds) and the SHA-256 of each file in manifest.json. Returns the names of the files. Raises ToolError.
@@ -53,19 +52,10 @@ def _shred(folder: Path) -> list[str]:
         known |= {name: hashlib.sha256(content).hexdigest() for name, content in here.items()}
         _replace(folder / "manifest.json", manifest | {"shredded_at": int(time.time()), "shredded": known})
     for name in here:
-        doomed = folder / f"{_DOOMED}{name}"
-        doomed.unlink(missing_ok=True)
         if name == "secrets.json":
-            os.link(folder / name, doomed)  # what is overwritten must be the old one, and one is always there
             _replace(folder / name, {key: value for key, value in table.items() if key != "device_key"})
         else:
-            (folder / name).rename(doomed)
-    for doomed in folder.glob(f"{_DOOMED}*"):  # those of a time that was broken off as well
-        with doomed.open("r+b") as file:
-            file.write(bytes(doomed.stat().st_size))
-            file.flush()
-            os.fsync(file.fileno())
-        doomed.unlink()
+            (folder / name).unlink()
     return list(here)
 
 
