@@ -151,20 +151,23 @@ class Session:
         the last call), then every change in its order, also what changed while there was no connection.
         patch: dict, None for what was deleted; version: int.
         """
-        cloud = self._hear()
-        cloud.desired = handler
-        cloud.version = None
-        cloud.stale = True
-        cloud.want("$iothub/twin/PATCH/properties/desired/#")
-        cloud.refresh()
+        self._twin().on_desired(handler)
 
     def report(self, properties):
         """Reported properties (dict, None deletes) for the device twin -> their version there, int."""
-        return self._hear().ask("PATCH/properties/reported", dumps(properties))[0]
+        return self._twin().ask("PATCH/properties/reported", dumps(properties))[0]
 
     def twin(self):
         """The device twin: {"desired": {..., "$version": int}, "reported": {..., "$version": int}}."""
-        return self._hear().twin()
+        return self._twin().get()
+
+    def _twin(self):
+        cloud = self._hear()
+        if not cloud.twin:
+            from .twin import Twin
+
+            cloud.twin = Twin(cloud)
+        return cloud.twin
 
     def _hear(self):
         if not self.cloud:

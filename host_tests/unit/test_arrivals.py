@@ -148,6 +148,7 @@ def test_topics_that_fit_no_pattern_are_dropped_and_the_application_is_not_blame
         at.session.on_message(lambda body, bag: heard.append(body))
         at.suback()
         at.session.on_method("set", lambda payload: (200, None))
+        at.session._twin()
         for topic in topics:
             at.say(packet(topic, b"{}"))
             at.poll()

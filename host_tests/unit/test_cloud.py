@@ -3,7 +3,7 @@
 import json
 from aziot.runtime import time
 
-from aziot import cloud, hub
+from aziot import hub, twin
 from check import Folder, raises
 from plain import Peer
 from test_hub import CONNACK, DISCONNECT, PUBACK, Clock, session
@@ -40,14 +40,14 @@ class Hub:
 
     def __enter__(self):
         self.folder, self.peer = Folder(), Peer(CONNACK)
-        self.real = cloud.due
-        cloud.due = lambda ms: self.real(ms) if ms else 5
+        self.real = twin.due
+        twin.due = lambda ms: self.real(ms) if ms else 5
         root = self.folder.__enter__()
         self.session = session(root, self.peer.__enter__(), **self.config)
         return self
 
     def __exit__(self, *exc):
-        cloud.due = self.real
+        twin.due = self.real
         self.session.close()
         self.peer.__exit__(*exc)
         self.folder.__exit__(*exc)
