@@ -18,7 +18,7 @@ from espdps.commands.options import AsJson, DeviceKeyFile, Devices, GroupKeyFile
 from espdps.credentials import keys
 from espdps.devices import folders, profiles
 from espdps.errors import FAILED, WRONG_USE, ToolError
-from espdps.paths import DEVICES, FIRMWARE
+from espdps.paths import FIRMWARE
 
 if TYPE_CHECKING:
     from espdps.devices.folder_doctor import Finding
@@ -52,7 +52,8 @@ def new(
     port: Annotated[int | None, typer.Option(help=f"Of DPS and hub. Else {folders.PORT}.")] = None,
     roots_file: Annotated[Path | None, typer.Option("--roots", help="Trusted roots, PEM. Else Azure's.")] = None,
     sim: SimFolder = None,
-    devices_folder: Devices = DEVICES,
+    *,
+    devices_folder: Devices,
     force: Annotated[bool, typer.Option("--force", help="Replace a device folder, its private key too.")] = False,
     shred_after_flash: Annotated[
         bool, typer.Option("--shred-after-flash", help="Private values leave this PC once the board has them.")
@@ -110,7 +111,7 @@ def new(
 
 
 @app.command("list")
-def list_devices(devices_folder: Devices = DEVICES, as_json: AsJson = False) -> None:
+def list_devices(*, devices_folder: Devices, as_json: AsJson = False) -> None:
     """List all devices: what they are, and which board has which.
 
     "until" is the end of the onboarding certificate; the one that Azure issues is on the board, and `monitor` shows it.
@@ -155,9 +156,10 @@ def doctor(
     device: Annotated[str | None, typer.Argument(help="Registration id, or path of a device folder.")] = None,
     port: Annotated[str | None, typer.Option(help="Look at the board on this serial port.")] = None,
     group_key_file: GroupKeyFile = None,
-    firmware: Annotated[Path, typer.Option(help="Its folder.", show_default="firmware/ of the checkout")] = FIRMWARE,
+    firmware: Annotated[Path, typer.Option(help="Its folder.", show_default="the firmware of esp-dps")] = FIRMWARE,
     network: Annotated[bool, typer.Option("--network", help="Try the clock and the endpoint as well.")] = False,
-    devices_folder: Devices = DEVICES,
+    *,
+    devices_folder: Devices,
     as_json: AsJson = False,
 ) -> None:
     """Say what is wrong with a device folder, before any board is flashed, or with a board.

@@ -30,7 +30,6 @@ from espdps.commands.enroll_target import (
 from espdps.commands.options import AsJson, Devices, Force
 from espdps.devices import folders
 from espdps.errors import ToolError
-from espdps.paths import DEVICES
 
 HELP = f"""Enrollments at DPS: who may register.
 
@@ -78,7 +77,8 @@ def device(
     ca: Annotated[str | None, typer.Option(help="X.509: or the name of one that DPS has verified.")] = None,
     credential_policy: Policy = None,
     hubs: Hubs = None,
-    devices_folder: Devices = DEVICES,
+    *,
+    devices_folder: Devices,
     by_az: ByAz = False,
     as_json: AsJson = False,
 ) -> None:

@@ -15,7 +15,7 @@ from espdps.commands import output
 from espdps.commands.options import AsJson, Devices, Port
 from espdps.devices import folders
 from espdps.errors import FAILED, REFUSED, WRONG_USE, ToolError
-from espdps.paths import DEVICES, FIRMWARE
+from espdps.paths import FIRMWARE
 
 if TYPE_CHECKING:
     from espdps.board.flash import Flashed, Options
@@ -38,10 +38,11 @@ def flash(
     app_only: Annotated[bool, typer.Option("--app-only", help="Copy app.py and the modules beside it only.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Compare only, copy nothing; 1 if they differ.")] = False,
     rebind: Annotated[bool, typer.Option("--rebind", help="Let go what board or device were bound to.")] = False,
-    firmware: Annotated[Path, typer.Option(help="Its folder.", show_default="firmware/ of the checkout")] = FIRMWARE,
+    firmware: Annotated[Path, typer.Option(help="Its folder.", show_default="the firmware of esp-dps")] = FIRMWARE,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to follow a board until it is connected.")] = 120,
     no_follow: Annotated[bool, typer.Option("--no-follow", help="Leave after the restart.")] = False,
-    devices_folder: Devices = DEVICES,
+    *,
+    devices_folder: Devices,
     as_json: AsJson = False,
 ) -> None:
     """Put firmware and identity onto a board, or onto many.

@@ -16,7 +16,6 @@ from espdps.credentials import keys
 from espdps.devices import fleet as worker
 from espdps.devices import folders, plan, profiles
 from espdps.errors import FAILED, WRONG_USE, ToolError, of_system
-from espdps.paths import DEVICES
 
 SHOWN = 20  # bad rows on a screen; all of them are in the manifest
 
@@ -39,7 +38,8 @@ def fleet(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help=f"Else {folders.PORT}.")] = None,
     roots_file: Annotated[Path | None, typer.Option("--roots", help="Trusted roots, PEM. Else Azure's.")] = None,
     sim: SimFolder = None,
-    devices_folder: Devices = DEVICES,
+    *,
+    devices_folder: Devices,
     manifest: Annotated[
         Path | None, typer.Option(help="What became of each row, CSV.", show_default="PLAN.manifest.csv")
     ] = None,

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from espdps import paths
 from espdps.credentials import keys
 
 KeyType = Enum("KeyType", {kind: kind for kind in keys.KINDS}, type=str)  # type: ignore[misc]  # made from the one table
@@ -20,7 +21,17 @@ Devices = Annotated[
         "--devices",
         help="Folder of the device folders.",
         envvar="ESPDPS_DEVICES",
-        show_default="devices/ of the checkout",
+        default_factory=paths.devices,
+        show_default="devices/ of the project folder",
+    ),
+]
+CaFolder = Annotated[
+    Path,
+    typer.Option(
+        "--dir",
+        help="Folder of the authority (esp-dps ca …).",
+        default_factory=paths.authority,
+        show_default="ca/ of the project folder",
     ),
 ]
 Port = Annotated[str, typer.Option(help="Serial port, for example /dev/ttyUSB0.")]
