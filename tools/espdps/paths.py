@@ -42,4 +42,9 @@ def devices() -> Path:
 
 def authority() -> Path:
     """Folder of the user's own certificate authority, as seen from the current folder."""
-    return Path(os.path.relpath(project() / "ca"))
+    return shown(project() / "ca")
+
+
+def shown(path: Path) -> Path:
+    """A path in the project folder as the user would type it in the current folder."""
+    return Path(os.path.relpath(path))

@@ -14,9 +14,19 @@ import typer
 from rich.table import Table
 
 from espdps.commands import output, secrets
-from espdps.commands.options import AsJson, DeviceKeyFile, Devices, GroupKeyFile, KeyType, SimFolder
+from espdps.commands.options import (
+    BOARD_DEFAULT,
+    AsJson,
+    DeviceKeyFile,
+    Devices,
+    GroupKeyFile,
+    IdScope,
+    KeyType,
+    SimFolder,
+    WifiSsid,
+)
 from espdps.credentials import keys
-from espdps.devices import folders, profiles
+from espdps.devices import folders, profiles, project
 from espdps.errors import FAILED, WRONG_USE, ToolError
 from espdps.paths import FIRMWARE
 
@@ -29,8 +39,11 @@ app = typer.Typer()
 @app.command()
 def new(
     registration_id: Annotated[str, typer.Argument(help="The device's name at DPS.")],
-    board: Annotated[str, typer.Option(help="Board profile, a file of boards/.")],
-    id_scope: Annotated[str | None, typer.Option(help="Id scope of the DPS instance.")] = None,
+    *,
+    board: Annotated[
+        str, typer.Option(help="Board profile.", default_factory=project.board, show_default=BOARD_DEFAULT)
+    ],
+    id_scope: IdScope = None,
     group_key_file: GroupKeyFile = None,
     device_key_file: DeviceKeyFile = None,
     onboarding_cert: Annotated[
@@ -44,7 +57,7 @@ def new(
     no_csr: Annotated[
         bool, typer.Option("--no-csr", help="No private key and CSR: the hub is used with a token.")
     ] = False,
-    wifi_ssid: Annotated[str | None, typer.Option(help="Name of the Wi-Fi network.")] = None,
+    wifi_ssid: WifiSsid = None,
     wifi_password_file: Annotated[
         Path | None, typer.Option(help="File with its password; empty: open network.")
     ] = None,
@@ -52,7 +65,6 @@ def new(
     port: Annotated[int | None, typer.Option(help=f"Of DPS and hub. Else {folders.PORT}.")] = None,
     roots_file: Annotated[Path | None, typer.Option("--roots", help="Trusted roots, PEM. Else Azure's.")] = None,
     sim: SimFolder = None,
-    *,
     devices_folder: Devices,
     force: Annotated[bool, typer.Option("--force", help="Replace a device folder, its private key too.")] = False,
     shred_after_flash: Annotated[
@@ -74,9 +86,13 @@ def new(
     """
     keys.check_registration_id(registration_id)
     profile = profiles.load(board)  # what is wrong without any secret is said before one is asked for
-    if profile.network == "wifi" and profile.chip != "unix" and wifi_ssid is None:
+    has_wifi = profile.network == "wifi" and profile.chip != "unix"
+    if has_wifi and wifi_ssid is None:
+        wifi_ssid = project.value("wifi_ssid")
+    if has_wifi and wifi_ssid is None:
         output.err.print(f"no --wifi-ssid: {board} will have no network to join", style="yellow", soft_wrap=True)
     folders.check_shredding(profile, shred_after_flash)
+    id_scope, sim = project.service(id_scope, sim)
     info = folders.read_simulator(sim) if sim else {}
     scope = id_scope or info.get("id_scope")
     if scope is None:
@@ -202,7 +218,7 @@ def _folder_findings(
         raise ToolError(f"no device {device!r} in {devices_folder}", "esp-dps new makes one", WRONG_USE)
     given = group_key_file or secrets.GROUP_KEY in os.environ  # never asked for
     key = secrets.group_key(group_key_file) if given else None
-    found = worker.examine(folder, group_key=key, firmware=firmware)
+    found = worker.examine(folder, group_key=key, firmware=firmware, app=project.app())
     if network and not any(finding.wrong and finding.where in ("device.json", "roots.pem") for finding in found):
         from espdps.azure import reach
 
