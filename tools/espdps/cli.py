@@ -13,7 +13,6 @@ import typer
 from espdps.commands import (
     authority,
     backups,
-    bench,
     credentials,
     device_folders,
     enroll,
@@ -60,7 +59,7 @@ app = typer.Typer(
 
 # in the order in which a person needs them
 _PLAIN = (
-    device_folders, fleet, register, flashing, explain, backups, stand_ins, credentials, inspection, authority, bench,
+    device_folders, fleet, register, flashing, explain, backups, stand_ins, credentials, inspection, authority,
 )  # fmt: skip
 for commands in _PLAIN:
     app.add_typer(commands.app)
