@@ -12,6 +12,7 @@ import typer
 
 from espdps.credentials import keys, roots
 from espdps.credentials.formats import Ask
+from espdps.devices import project
 from espdps.errors import WRONG_USE, ToolError, of_system
 
 GROUP_KEY = "ESPDPS_GROUP_KEY"
@@ -23,7 +24,10 @@ NEW_PASSPHRASE = "ESPDPS_NEW_PASSPHRASE"
 
 
 def group_key(path: Path | None) -> str:
-    """An enrollment group's key, base64 as it was given. Raises ToolError without any."""
+    """An enrollment group's key, base64 as it was given; also from the file that esp-dps.toml names. Raises ToolError
+    without any."""
+    if path is None and GROUP_KEY not in os.environ:
+        path = project.group_key_file()
     return _read(path, GROUP_KEY, "Group key", "--group-key-file")
 
 
