@@ -1,23 +1,30 @@
 # One MQTT connection over a Stream, by umqtt.simple as the board's firmware has it.
+from micropython import const
 from umqtt.simple import MQTTClient
 
 from .errors import AzureError
 
+_TCP = const(15000)  # ms for the bare connection: like the name's resolution before it, it feeds no watchdog
+
 
 class Mqtt:
-    """Connects at once. on_message(topic, body) gets bytes-likes; what it raises comes out.
+    """Connects at once. on_message(topic, body) gets bytes-likes.
 
     Every method raises AzureError, and after that the connection is closed.
     """
 
     def __init__(self, stream, on_message, host, port, client_id, user, password, keepalive=0, will=None):
         self.stream = stream
-        self.client = client = MQTTClient(client_id, host, port, user, password, keepalive, ssl=stream)
+        client = MQTTClient(client_id, host, port, user, password, keepalive, ssl=stream)
+        if not hasattr(client, "ssl_params"):  # umqtt.simple 1.4, which MicroPython 1.24 has
+            from .umqtt14 import Client
+
+            client = Client(client)
+        self.client = client
         client.set_callback(on_message)
         if will:
             client.set_last_will(*will)
-        # The timeout here is for the bare socket until the TCP connection stands.
-        self._do(client.connect, True, stream.timeout / 1000)
+        self._do(client.connect, True, min(stream.timeout, _TCP) / 1000)
 
     def subscribe(self, topic, qos=0):
         self._do(self.client.subscribe, topic, qos)
@@ -59,7 +66,7 @@ class Mqtt:
         except MemoryError:
             self.close()
             raise AzureError("memory", self.stream.step)
-        except Exception as e:  # noqa: BLE001 whatever is not ours is raised again in there
+        except Exception as e:  # noqa: BLE001 no code of the application runs in here
             self.close()
             from .faults import fault
 
