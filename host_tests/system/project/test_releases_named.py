@@ -10,13 +10,13 @@ from espdps.devices import profiles
 from espdps.paths import BOARDS, ROOT
 
 OLDEST = "{}.{}".format(*profiles.OLDEST)
-PAGES = ("README.md", "docs/first-board.md", "docs/library.md", "docs/releases.md")
+PAGES = ("README.md", "CHANGELOG.md", "docs/first-board.md", "docs/library.md", "docs/releases.md")
 
 
 def test_each_page_that_names_it() -> None:
     named = {}
-    for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "boards" / "README.md"]:
-        if found := re.findall(r"MicroPython (\d+\.\d+) or newer", path.read_text()):
+    for path in [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md"), ROOT / "boards" / "README.md"]:
+        if found := re.findall(r"MicroPython (\d+\.\d+)(?: or newer|\+)", path.read_text()):
             named[path.relative_to(ROOT).as_posix()] = found
     assert set(PAGES) <= named.keys()
     assert {version for found in named.values() for version in found} == {OLDEST}, named
