@@ -4,12 +4,12 @@ from umqtt.simple import MQTTClient
 
 from .errors import AzureError
 
-
 KEEPALIVE = const(120)  # seconds; IoT Hub allows up to 1177
+_TCP = const(15000)  # ms for the bare connection: like the name's resolution before it, it feeds no watchdog
 
 
 class Mqtt:
-    """Connects at once. on_message(topic, body) gets bytes-likes; what it raises comes out.
+    """Connects at once. on_message(topic, body) gets bytes-likes.
 
     Every method raises AzureError, and after that the connection is closed.
     """
@@ -18,13 +18,17 @@ class Mqtt:
         self, stream, on_message, host, port, client_id, user, password, keepalive=KEEPALIVE, will=None, clean=True
     ):
         self.stream = stream
-        self.client = client = MQTTClient(client_id, host, port, user, password, keepalive, ssl=stream)
+        client = MQTTClient(client_id, host, port, user, password, keepalive, ssl=stream)
+        if not hasattr(client, "ssl_params"):  # umqtt.simple 1.4, which MicroPython 1.24 has
+            from .umqtt14 import Client
+
+            client = Client(client)
+        self.client = client
         client.set_callback(on_message)
         if will:
             client.set_last_will(*will)
-        # The timeout here is for the bare socket until the TCP connection stands.
         # Whether the service still has the subscriptions of the session before (MQTT 3.1.1, 3.2.2.2)
-        self.present = self._do(client.connect, clean, stream.timeout / 1000)
+        self.present = self._do(client.connect, clean, min(stream.timeout, _TCP) / 1000)
         client.user = client.pswd = client.lw_msg = None  # a token is 200 bytes of the heap
 
     def subscribe(self, topic, qos=0):
@@ -73,7 +77,7 @@ class Mqtt:
         except MemoryError:
             self.close()
             raise AzureError("memory", self.stream.step)
-        except Exception as e:  # noqa: BLE001 whatever is not ours is raised again in there
+        except Exception as e:  # noqa: BLE001 no code of the application runs in here
             self.close()
             from .faults import fault
 

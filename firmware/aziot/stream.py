@@ -82,6 +82,7 @@ class Stream:
     """
 
     def __init__(self, step, timeout, roots, certificate="", key="", size=0):
+        idle()  # what comes next feeds nothing: resolving a name, and the bare connection
         self.step = step
         self.timeout = timeout * 1000
         self.files = roots, certificate, key, size

@@ -4,8 +4,14 @@ import digitalio
 import microcontroller
 import watchdog
 
+WDT_RESET = 3
 reset = microcontroller.reset
 _pins = {}  # a pin can be taken once
+
+
+def reset_cause():
+    """WDT_RESET after the watchdog's, else 0."""
+    return WDT_RESET if microcontroller.cpu.reset_reason == microcontroller.ResetReason.WATCHDOG else 0
 
 
 class Pin:

@@ -124,7 +124,7 @@ _wire = _Wire()
 
 class MQTTClient:
     pid = 0  # MiniMQTT has its own, which goes round
-    sock = None
+    sock = ssl_params = None
 
     def __init__(self, client_id, server, port, user, password, keepalive, ssl):
         # Only DPS has such user names. What it issues has to be stored: it is not asked where nothing can be.

@@ -94,6 +94,7 @@ class MQTTClient:
         self.server = server
         self.port = port
         self.ssl = ssl
+        self.ssl_params = ssl_params
         self.keepalive = keepalive
         self.sock: Any = None
         self.pid = 0  # paho has its own
