@@ -3,17 +3,21 @@ No exception text holds a file's content."""
 
 from __future__ import annotations
 
+import json
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from espdps.errors import WRONG_USE, ToolError, of_system
 
 LARGEST = 1 << 20  # bytes; a key has 4 KB at most, a bundle of all public roots a quarter of a megabyte
 STDIN = Path("-")
+_OPENED = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")  # also the <(command) of a shell
 
 
 @dataclass(frozen=True)
@@ -25,21 +29,41 @@ class Output:
     secret: bool = False
 
 
-def read(path: Path) -> bytes:
-    """The content of a file, or of standard input for `-`. Raises ToolError."""
+def read(path: Path, *, may_be_empty: bool = False) -> bytes:
+    """The content of a file, or of standard input for `-`. Raises ToolError.
+
+    Only files are read: a pipe may be silent and a device endless. What the shell has opened may be a pipe, and
+    /dev/null is an empty file.
+    """
     try:
         if path == STDIN:
             content = sys.stdin.buffer.read(LARGEST + 1)
         else:
+            regular = stat.S_ISREG(path.stat().st_mode) or str(path) == os.devnull or str(path).startswith(_OPENED)
+            if not regular and not path.is_dir():  # for a folder the system has the words
+                raise ToolError(f"{path} is a pipe or a device, not a file", "name a file")
             with path.open("rb") as file:
                 content = file.read(LARGEST + 1)
     except OSError as error:
         raise of_system(error, path) from None
+    except ValueError:  # a zero byte in the name
+        raise ToolError(f"{str(path)!r} is not a file name", "correct the name") from None
     if len(content) > LARGEST:
         raise ToolError(f"{path} is larger than any key or certificate", f"{LARGEST} bytes are the most that is read")
-    if not content:
+    if not content and not may_be_empty:
         raise ToolError(f"{path} is empty", "copy it again, and see that it is whole")
     return content
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file. Raises ToolError, which quotes nothing of it."""
+    try:
+        table = json.loads(read(path))
+    except (ValueError, RecursionError):  # without the decoder's words, which may quote the file
+        table = None
+    if not isinstance(table, dict):
+        raise ToolError(f"{path} is not a JSON object", "correct it, or have what made it make it again")
+    return table
 
 
 def listing(folder: Path, ending: str) -> list[Path]:

@@ -393,7 +393,9 @@ def test_az_names_a_policy_by_itself_or_in_full(sim: Simulator, tmp_path: Path) 
     for policy in ("", "a/b", "a//b", "a/b/", "a/b/c/d"):
         done = esp_dps("enroll", "create", "g", "--group", "--credential-policy", policy, "--az", folder=tmp_path)
         assert (done.returncode, done.stdout) == (2, "") and "NAMESPACE/AUTHORITY/POLICY" in done.stderr
-    done = esp_dps("enroll", "create", "g", "--sim", str(sim.directory), "--credential-policy", "a/b/c", folder=tmp_path)
+    done = esp_dps(
+        "enroll", "create", "g", "--sim", str(sim.directory), "--credential-policy", "a/b/c", folder=tmp_path
+    )
     assert (done.returncode, done.stdout) == (2, "") and "by az only" in done.stderr
 
 

@@ -46,9 +46,10 @@ def test_a_blank_drive_gets_everything_with_secrets_late_and_code_last(bench: Dr
     assert json.loads(bench.text("board.json"))["button"] == "BUTTON"
     assert bench.text("identity.a") == bench.text("identity.b") == "\n" * 12000
     assert "secrets.json" not in {path.name for path in bench.root.rglob("*")}
-    assert ("libraries", "connectionmanager {}, minimqtt {}, ntp {}, ticks {}".format(*drive_content.versions().values())) in (
-        bench.said
-    )
+    assert (
+        "libraries",
+        "connectionmanager {}, minimqtt {}, ntp {}, ticks {}".format(*drive_content.versions().values()),
+    ) in (bench.said)
 
 
 def test_the_key_is_pem_and_that_of_the_csr(bench: DriveBench, tmp_path: Path) -> None:

@@ -150,7 +150,10 @@ def test_bad_rows_are_said_and_the_rest_goes_on(shop: Shop) -> None:
     shop.write("missing,", "-no,", "a,UNIX", "other,", "b,", "B,", "", columns="registration_id,board")
     report = shop.run(shop.board("1").port)
     assert got(report) == [("b", FLASHED)] and not report.ok
-    assert [(problem.line, problem.reason.split(" in /")[0].split(": let ")[0].split(": give ")[0]) for problem in report.problems] == [
+    assert [
+        (problem.line, problem.reason.split(" in /")[0].split(": let ")[0].split(": give ")[0])
+        for problem in report.problems
+    ] == [
         (2, "no device 'missing'"),
         (3, "no registration id: 1 to 128 letters, digits and - . _ : with a letter or digit at both ends"),
         (4, "a is for ESP32_GENERIC in its folder, UNIX in the plan"),

@@ -119,10 +119,14 @@ def test_an_expired_onboarding_certificate(tmp_path: Path) -> None:
     for days, says in ((3, "expired on"), (-1, "not valid before")):
         now = datetime.now(timezone.utc) + timedelta(days=days)
         assert any(
-            says in finding.message for finding in folder_doctor.examine(folder, firmware=None, now=now) if finding.wrong
+            says in finding.message
+            for finding in folder_doctor.examine(folder, firmware=None, now=now)
+            if finding.wrong
         )
     (folder / "onboarding.key").unlink()
-    assert any("onboarding.key" in finding.where for finding in folder_doctor.examine(folder, firmware=None) if finding.wrong)
+    assert any(
+        "onboarding.key" in finding.where for finding in folder_doctor.examine(folder, firmware=None) if finding.wrong
+    )
 
 
 def test_a_shredded_folder_is_understood(tmp_path: Path) -> None:

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 
 from espdps import files
-from espdps.credentials import formats, keys
+from espdps.credentials import formats, keys, pairs
 from espdps.devices import folders
 from espdps.errors import WRONG_USE, ToolError
 
@@ -221,15 +220,7 @@ def made_by(group_key: str, folder: Path, registration_id: str) -> bool:
 
 def _leads(chain: list[x509.Certificate], signer: x509.Certificate) -> bool:
     """Whether a certificate of the chain is the signer's or by the signer; DPS judges the rest."""
-    for one in chain:
-        try:
-            if one == signer and one is not chain[0]:
-                return True
-            one.verify_directly_issued_by(signer)
-            return True
-        except (InvalidSignature, *formats.BAD):
-            continue
-    return False
+    return any((one == signer and one is not chain[0]) or pairs.issued_by(one, signer) for one in chain)
 
 
 def _pair(values: Sequence[Any]) -> Body:

@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 import typer
 
-from espdps import files
 from espdps.azure import az, service_client
 from espdps.azure.dps_client import DpsClient
 from espdps.azure.enrollment import Body, Key
@@ -58,11 +57,7 @@ def key(path: Path | None) -> Key | None:
 
 
 def read_key(path: Path) -> Key:
-    try:
-        text = files.read(path).decode().strip()
-    except UnicodeDecodeError:
-        raise ToolError(f"{path} is not text", "it holds the key in base64, in one line: copy it anew") from None
-    return Key(text, az.content_of(path))
+    return Key(secrets.key_file(path), az.content_of(path))
 
 
 def pair(primary: Any, secondary: Any, option: str, read: Callable[[Any], Any]) -> list[Any]:

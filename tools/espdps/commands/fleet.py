@@ -105,7 +105,7 @@ def fleet(
         roots=secrets.trusted_roots(roots_file, info),
         group_key=_group_key(plan_file, names, group_key_file, info),
         key_kind=None if no_csr else key_type.value,
-        dps_host=dps_host or info.get("host") or folders.AZURE_HOST,
+        dps_host=folders.dps_host(dps_host or info.get("host")),
         port=port or info.get("mqtt_port") or folders.PORT,
         spread=5 if info else None,
         wifi_ssid=wifi_ssid,
@@ -164,9 +164,7 @@ def _group_key(plan_file: Path, names: list[str], path: Path | None, info: dict[
     own = {"device_key_file", "onboarding_cert"}.intersection(names)
     if own and all(isinstance(r, plan.Bad) or r.device_key_file or r.onboarding_cert for r in plan.read(plan_file)):
         return None
-    key = secrets.simulators_group_key(info) if info and not path else secrets.group_key(path)
-    keys.decode_key(key, "group key")
-    return key
+    return secrets.simulators_group_key(info) if info and not path else secrets.group_key(path)
 
 
 class _Rate(ProgressColumn):

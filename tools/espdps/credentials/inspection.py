@@ -17,6 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from OpenSSL import crypto
 
+from espdps import inputs
 from espdps.credentials import formats, pfx
 from espdps.credentials.formats import Ask, kind_of, spki
 from espdps.errors import ToolError
@@ -81,12 +82,13 @@ def inspect(sources: Iterable[tuple[str, bytes]], ask: Ask, now: datetime | None
 
 
 def _recognise(name: str, content: bytes, ask: Ask, now: datetime) -> list[Item]:
+    content = inputs.without_mark(content)
     blocks = formats.pem_blocks(content)
     if blocks:
         items = [item for block in blocks for item in _pem(name, block, ask, now)]
         return items or [Item(name, "unknown", problems=["EC parameters only, no key"])]
     try:
-        text = content.decode("utf-8-sig").strip()
+        text = content.decode().strip()
     except UnicodeDecodeError:
         text = ""
     if not text or not text.replace("\r", "").replace("\n", "").isprintable():
@@ -112,11 +114,11 @@ def _pem(name: str, block: formats.Block, ask: Ask, now: datetime) -> list[Item]
     try:
         if block.label.endswith("PRIVATE KEY"):
             form = f"PEM, {block.label}"
-            return [_private(name, block.text, form, serialization.load_pem_private_key, ask)]
+            return [_private(name, block.text, form, ask)]
         if block.label.endswith("CERTIFICATE REQUEST"):
             return [_request(name, x509.load_pem_x509_csr(block.text), "PEM")]
-        if block.label in ("CERTIFICATE", "X509 CERTIFICATE"):
-            return [_certificate(name, x509.load_pem_x509_certificate(block.text), "PEM", now)]
+        if block.label in formats.CERTIFICATES:
+            return [_certificate(name, formats.certificate(block), "PEM", now)]
         if block.label.endswith("PUBLIC KEY"):
             return [_key(name, "public key", serialization.load_pem_public_key(block.text), {"format": "PEM"})]
     except formats.BAD:
@@ -130,12 +132,12 @@ def _der(name: str, der: bytes, form: str, ask: Ask, now: datetime) -> list[Item
         return [Item(name, "unreadable", problems=[f"truncated: {missing} bytes are missing"])]
     if missing < 0:
         return [Item(name, "unreadable", problems=[f"damaged: {-missing} bytes too many at its end"])]
-    if pfx.looks_like(der):
+    if formats.is_pfx(der):
         return _pfx(name, der, ask, now)
     for read in (
         lambda: _certificate(name, x509.load_der_x509_certificate(der), form, now),
         lambda: _request(name, x509.load_der_x509_csr(der), form),
-        lambda: _private(name, der, form, serialization.load_der_private_key, ask),
+        lambda: _private(name, der, form, ask),
         lambda: _key(name, "public key", serialization.load_der_public_key(der), {"format": form}),
     ):
         try:
@@ -177,13 +179,13 @@ def _pfx(name: str, content: bytes, ask: Ask, now: datetime) -> list[Item]:
     return items or [Item(name, "PFX", {"format": "PFX"}, ["nothing in it"])]
 
 
-def _private(name: str, content: bytes, form: str, load: Any, ask: Ask) -> Item:
+def _private(name: str, content: bytes, form: str, ask: Ask) -> Item:
     encrypted = False
 
     def opened(passphrase: bytes | None) -> Any:
         nonlocal encrypted
         encrypted = passphrase is not None
-        return load(content, passphrase)
+        return formats.load_private(content, passphrase)
 
     try:
         key = formats.unlock(opened, ask, name)

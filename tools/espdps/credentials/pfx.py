@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, pkcs12
 
-from espdps.credentials import formats, keys
+from espdps.credentials import formats, keys, pairs
 from espdps.credentials.formats import Ask
 from espdps.credentials.keys import PrivateKey
 from espdps.errors import WRONG_USE, ToolError
@@ -22,15 +22,10 @@ class Content:
     certificates: tuple[x509.Certificate, ...]  # that of the key first
 
 
-def looks_like(content: bytes) -> bool:
-    """Whether this is a PFX: a sequence that starts with version 3 (RFC 7292, section 4), in DER or BER."""
-    start = 2 + (content[1] - 0x80 if len(content) > 1 and content[1] > 0x80 else 0)
-    return content[:1] == b"\x30" and content[start : start + 3] == b"\x02\x01\x03"
-
-
 def unpack(content: bytes, ask: Ask, what: str) -> Content:
     """What is in a PFX; the password is asked for unless it is empty. Raises ToolError that calls it `what`."""
-    if not looks_like(content):
+    content = formats.plain(content)
+    if not formats.is_pfx(content):
         raise ToolError(f"{what} is no PFX", "esp-dps inspect says what it is")
     if (missing := formats.missing_bytes(content)) > 0:
         raise ToolError(f"{what} is truncated: {missing} bytes are missing", "take another copy")
@@ -69,6 +64,7 @@ def pack(key: PrivateKey, chain: list[x509.Certificate], password: bytes) -> byt
         raise ToolError(
             "the certificate belongs to another key", "the first certificate has to be that of the key", WRONG_USE
         )
+    chain = pairs.checked_chain(chain, "the certificate's file")
     closed = BestAvailableEncryption(formats.check_passphrase(password))
     name = "".join(keys.common_names(chain[0].subject)[:1]).encode()
     return pkcs12.serialize_key_and_certificates(name or None, key, chain[0], chain[1:], closed)

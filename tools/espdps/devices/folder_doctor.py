@@ -13,7 +13,7 @@ from typing import Any
 
 from cryptography import x509
 
-from espdps.credentials import keys
+from espdps.credentials import keys, pairs
 from espdps.devices import drive_content, folders, mpy, profiles, settings, settings_toml, shred
 from espdps.errors import ToolError, of_system
 from espdps.paths import BOARDS, FIRMWARE
@@ -218,7 +218,7 @@ def _request(device: _Folder) -> Iterator[Finding]:
     if key is None and "device.key" not in device.on_board:
         yield Finding("device.key", "is missing", ANEW)
     elif key is not None:
-        yield from _caught("device.csr", lambda: keys.check_csr(csr, key, name))
+        yield from _caught("device.csr", lambda: pairs.check_csr(csr, key, name))
     else:
         try:
             request = x509.load_der_x509_csr(csr)
@@ -247,7 +247,7 @@ def _onboarding(device: _Folder, now: datetime) -> Iterator[Finding]:
     name = str((device.config or {}).get("registration_id"))
     if key is not None:
         pair = certificate, key
-        yield from _caught("onboarding.crt", lambda: keys.check_pair(*pair, name), remedy)
+        yield from _caught("onboarding.crt", lambda: pairs.check_pair(*pair, name), remedy)
     elif "onboarding.key" not in device.on_board:
         yield Finding("onboarding.key", "is missing, and auth is x509", remedy)
     try:
