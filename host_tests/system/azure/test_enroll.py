@@ -253,7 +253,7 @@ def test_wrong_use(sim: Simulator, words: list[str], says: str) -> None:
 
 def test_of_azure_what_can_be_said_without_it(tmp_path: Path) -> None:
     file, key = key_file(tmp_path)
-    for endpoint in ("https://a.b", "a.b/c", "global.azure-devices-provisioning.net", "a b", "x@y.z", "localhost:1"):
+    for endpoint in ("https://a.b:80", "a.b/c", "global.azure-devices-provisioning.net", "a b", "x@y.z", "localhost:1"):
         done = esp_dps("enroll", "list", "--endpoint", endpoint, "--policy-key-file", file)
         assert done.returncode == 2 and key not in done.stderr, endpoint
     done = esp_dps("enroll", "list", "--endpoint", "a.b")

@@ -225,7 +225,7 @@ def test_rows_with_credentials_of_their_own_need_no_group_key(tmp_path: Path) ->
     with (tmp_path / "plan.csv").open("a") as plan:
         plan.write("group;;;\n")
     done = run()  # one row that has nothing of its own: now the group's key is needed
-    assert done.returncode == 2 and "no Group key given" in done.stderr
+    assert done.returncode == 2 and "no group key given" in done.stderr
 
 
 def test_ctrl_c_ends_it_in_one_line_and_what_is_complete_stays(tmp_path: Path) -> None:

@@ -190,7 +190,7 @@ def test_only_certificates_get_out_of_a_file_of_roots(tmp_path: Path) -> None:
     path.write_bytes(b"# ours\n" + key.stdout + ROOTS)
     assert roots.read_roots(path) == ROOTS
     path.write_bytes(key.stdout)
-    with pytest.raises(ToolError, match="no certificates in PEM"):
+    with pytest.raises(ToolError, match="holds no certificate"):
         roots.read_roots(path)
 
 
@@ -217,7 +217,7 @@ def test_a_request_that_does_not_fit_is_found_before_a_board_is_touched(tmp_path
         ("device.csr", keys.csr_der(other, "greenhouse-1"), "not a pair"),
         ("device.csr", b"0", "cannot be read"),
         ("device.csr", b"-----BEGIN CERTIFICATE REQUEST-----", "cannot be read"),
-        ("device.key", b"", "cannot be read"),
+        ("device.key", b"", "is empty"),
     ):
         (folder / name).write_bytes(content)
         with pytest.raises(ToolError, match=words):
@@ -254,8 +254,8 @@ def test_an_onboarding_certificate_goes_into_the_folder(tmp_path: Path) -> None:
     assert (folder / "onboarding.crt").stat().st_mode & 0o777 == 0o600
     for wrong, words in (
         ((pair[0], keys.key_der(keys.new_key())), "another key"),
-        ((b"x", pair[1]), "cannot be read"),
-        ((pair[0], b"x"), "cannot be read"),
+        ((b"x", pair[1]), "holds no certificate"),
+        ((pair[0], b"x"), "is no private key"),
     ):
         with pytest.raises(ToolError, match=words):
             folders.create(replace(plan, onboarding=wrong), tmp_path / "more")

@@ -25,6 +25,7 @@ from espdps.commands.enroll_target import (
     key,
     pair,
     read_key,
+    read_url,
     say_done,
 )
 from espdps.commands.options import AsJson, Devices, Force
@@ -177,7 +178,7 @@ def create(
       esp-dps enroll create north --group --sim build/sim --cert ca/root.crt \\
           --allocation static --hub hub-1.localhost --tags '{"site": "north"}'
     """
-    webhook = key(webhook_url_file)
+    webhook = webhook_url_file and read_url(webhook_url_file)
     wanted = Enrollment(
         id=id,
         group=group,

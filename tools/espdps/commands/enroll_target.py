@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from espdps import files, inputs
 from espdps.azure import az, service_client
 from espdps.azure.dps_client import DpsClient
 from espdps.azure.enrollment import Body, Key
@@ -58,6 +59,11 @@ def key(path: Path | None) -> Key | None:
 
 def read_key(path: Path) -> Key:
     return Key(secrets.key_file(path), az.content_of(path))
+
+
+def read_url(path: Path) -> Key:
+    """A URL with a key in it, out of a file."""
+    return Key(inputs.bare(inputs.decode(files.read(path), str(path))), az.content_of(path))
 
 
 def pair(primary: Any, secondary: Any, option: str, read: Callable[[Any], Any]) -> list[Any]:

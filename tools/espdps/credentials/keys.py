@@ -106,7 +106,7 @@ def symmetric_key(text: str, what: str = "key") -> str:
     `what`; base64 for URLs, line ends, quotes and invisible characters are read."""
     text = inputs.bare(text)
     try:
-        key = base64.b64decode("".join(text.split()).translate(_BASE64), validate=True)
+        key = base64.b64decode("".join(line.strip() for line in text.splitlines()).translate(_BASE64), validate=True)
     except (binascii.Error, ValueError):
         key = b""
     if not 16 <= len(key) <= 64:  # the service accepts 16 to 64 bytes and makes 64, formerly 32
