@@ -140,7 +140,7 @@ def test_a_board_that_no_device_is_left_for_or_that_is_anothers_is_left_alone(sh
     assert report.outcomes[0].note == "it is foreign, which is not in the plan"
     assert report.outcomes[2].note == "the plan has no device left for it"
     # Flashed from another PC: known by what it carries.
-    (shop.devices / "boards.csv").unlink()
+    (shop.devices / bindings.FILE).unlink()
     assert got(shop.run(board.port, spare.port)) == [("", LEFT), ("a", SAME)]
 
 

@@ -102,6 +102,8 @@ def load(folder: Path, name: str, ask: Ask) -> Issuer:
 
     Raises ToolError if its files are missing, do not fit together, are no CA's, or their time is over.
     """
+    if folder.is_dir():
+        files.finish(folder)
     certificate_file, key_file = folder / f"{name}.crt", folder / f"{name}.key"
     if not os.path.isfile(certificate_file):
         others = [path.stem for path in files.listing(folder, ".crt")]

@@ -22,7 +22,8 @@ from espdps.credentials import formats, pfx
 from espdps.credentials.formats import Ask, kind_of, spki
 from espdps.errors import ToolError
 
-_TOKEN = "sharedaccesssignature "
+_TOKEN = re.compile(r"sharedaccesssignature([\s=]+|$)(?!sharedaccess)", re.I)
+_BEHIND = re.compile(r"[\"'`;,}\s]*$|[\"'`;,].*|\s+[A-Za-z-]+: .*", re.S)  # of a token in JSON, in a header, in quotes
 _KEY_LENGTHS = range(16, 65)  # bytes of a symmetric key
 _USES = {"clientAuth": "TLS client", "serverAuth": "TLS server"}
 
@@ -93,8 +94,8 @@ def _recognise(name: str, content: bytes, ask: Ask, now: datetime) -> list[Item]
         text = ""
     if not text or not text.replace("\r", "").replace("\n", "").isprintable():
         return _der(name, content, "DER", ask, now) if content[:1] == b"\x30" else [_unknown(name)]
-    if text.lower().startswith(_TOKEN.strip()):
-        return [_token(name, text, now)]
+    if found := _TOKEN.search(text):
+        return [_token(name, found[1], _BEHIND.sub("", text[found.end() :], count=1), now)]
     return _base64(name, text, ask, now)
 
 
@@ -258,10 +259,12 @@ def _use(certificate: x509.Certificate) -> list[str]:
     return use
 
 
-def _token(name: str, text: str, now: datetime) -> Item:
+def _token(name: str, gap: str, text: str, now: datetime) -> Item:
     fields: dict[str, str] = {}
     problems = []
-    for part in text[len(_TOKEN) :].strip().split("&"):
+    if len((gap + text).splitlines()) > 1 or len(text.split()) > 1:
+        problems.append("broken over several lines: a token is one line without spaces")
+    for part in "".join(text.split()).split("&"):
         key, _, value = part.partition("=")
         if key in fields:
             problems.append(f"{key} twice")

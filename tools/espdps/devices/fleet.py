@@ -19,7 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TextIO
 
-from espdps import inputs
+from espdps import inputs, locks
 from espdps.credentials import keys
 from espdps.devices import folders, plan, profiles
 from espdps.devices.plan import Bad, Row
@@ -29,6 +29,7 @@ from espdps.files import read
 
 MADE, KEPT, BAD = "made", "kept", "bad"  # states of a row: now, in an earlier run, not at all
 WORK = ".fleet-"  # how the names of folders begin that are not whole yet
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
 BATCH = 64  # EC keys; an RSA key counts as one batch, since it takes a thousand times as long
 
 
@@ -304,6 +305,8 @@ class _Folders:
         for entry in os.scandir(self._folder):
             if entry.name.startswith(WORK):
                 shutil.rmtree(entry.path, ignore_errors=True)
+        with locks.alone(self._folder):
+            folders.tidy(self._folder)
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -362,7 +365,10 @@ class _Manifest:
         return self
 
     def add(self, done: Done) -> None:
-        self._rows.writerow(vars(done))
+        # A spreadsheet would take a text that begins so for a formula, and compute it.
+        self._rows.writerow(
+            {name: f"'{v}" if isinstance(v, str) and v[:1] in FORMULA else v for name, v in vars(done).items()}
+        )
 
     def complete(self) -> None:
         self._file.close()

@@ -27,6 +27,7 @@ PORT = 8883
 DPS_API = "2025-07-01-preview"  # the first with a CSR in the registration
 HUB_API = "2021-04-12"
 RENEWAL_API = "2025-08-01-preview"  # the first with which the Hub itself renews an issued certificate
+_NEW, _OLD = ".new-", ".old-"  # folders on their way into place, and out of it
 NTP = ["pool.ntp.org", "time.windows.com"]
 SAME_DEVICE = "for DPS, ids that differ in case only are one device"
 # A line a name, by the separator: json.dumps with an indent takes ten times as long, which a fleet would notice.
@@ -84,13 +85,15 @@ def create(plan: Plan, devices: Path = DEVICES, *, force: bool = False) -> Path:
     files = contents(plan)  # before anything is touched: most of what can go wrong goes wrong here
     devices.mkdir(mode=0o700, parents=True, exist_ok=True)
     target = devices / plan.registration_id
-    _check_free(devices, plan.registration_id, force)
-    work = Path(tempfile.mkdtemp(prefix=".new-", dir=devices))
-    try:
-        write_files(str(work), files)
-        _put_in_place(work, target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)  # gone already if all went well
+    with locks.alone(devices):
+        tidy(devices)
+        _check_free(devices, plan.registration_id, force)
+        work = Path(tempfile.mkdtemp(prefix=_NEW, dir=devices))
+        try:
+            write_files(str(work), files)
+            _put_in_place(work, target)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)  # gone already if all went well
     return target
 
 
@@ -223,21 +226,41 @@ def _check_free(devices: Path, registration_id: str, force: bool = False) -> Non
             raise ToolError(f"{devices / other} is there already", SAME_DEVICE)
 
 
+def tidy(devices: Path) -> None:
+    """Remove what a run that was killed left behind, private keys above all; what it was about to replace comes back.
+
+    The caller holds the folder (`locks.alone`). Raises OSError.
+    """
+    for path in devices.iterdir():
+        if path.name.startswith(_OLD):
+            for old in path.iterdir():
+                if not (devices / old.name).exists():
+                    old.rename(devices / old.name)
+        if path.name.startswith((_NEW, _OLD)):
+            shutil.rmtree(path)
+
+
 def _put_in_place(work: Path, target: Path) -> None:
     """Rename `work` to `target`; what was there goes only after the new one is in place."""
     if not target.exists():
         work.rename(target)
         return
-    old = Path(tempfile.mkdtemp(prefix=".old-", dir=target.parent))
+    aside = Path(tempfile.mkdtemp(prefix=_OLD, dir=target.parent))
+    old = aside / target.name
+    target.rename(old)
     try:
-        target.rename(old / target.name)
-        try:
-            work.rename(target)
-        except OSError:
-            (old / target.name).rename(target)
-            raise
-    finally:
-        shutil.rmtree(old)
+        work.rename(target)
+    except OSError:
+        if target.exists():  # another program's, made at this moment
+            kept = aside.rename(aside.with_name(aside.name.replace(_OLD, ".kept-"))) / target.name
+            raise ToolError(
+                f"{target} was made by another program at this moment; the old device is in {kept}",
+                "compare the two, and move the right one there",
+            ) from None
+        old.rename(target)
+        aside.rmdir()
+        raise
+    shutil.rmtree(aside)
 
 
 def _json(table: dict[str, Any]) -> bytes:
