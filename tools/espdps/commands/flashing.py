@@ -148,6 +148,8 @@ def _show(done: Flashed, options: Options, as_json: bool) -> None:
         raise typer.Exit(FAILED)
     if done.fault:
         output.err.print(f"esp-dps: not connected: {done.fault.step} {done.fault.code}", soft_wrap=True)
+        for obstacle in done.obstacles:
+            output.err.print(f"         look at {obstacle}", soft_wrap=True)
         raise typer.Exit(REFUSED if done.fault.refused else FAILED)
 
 

@@ -20,9 +20,8 @@ NO_KEY = "none"  # as key_type: no private key and no CSR
 _SEPARATOR = re.compile('"?sep=."?', re.I)
 _AS_CSV = "save it as CSV UTF-8 in the spreadsheet, or export it as CSV"
 _OTHERS = (
-    (b"PK\3\4", "a spreadsheet (.xlsx)", _AS_CSV),
-    (b"\xd0\xcf\x11\xe0", "a spreadsheet (.xls)", _AS_CSV),
-    (b"SQLite format 3\0", "a bundle", "esp-dps unpack {} takes folders out of one"),
+    (b"PK\3\4", "a spreadsheet (.xlsx)"),
+    (b"\xd0\xcf\x11\xe0", "a spreadsheet (.xls)"),
 )
 LONGEST = 1024  # characters of a field
 
@@ -160,9 +159,9 @@ def _open(path: Path) -> TextIO:
             raise ToolError(f"{path} is a pipe or a device, not a file", "name a CSV file", WRONG_USE)
         with path.open("rb") as file:
             begin = file.read(16)
-        for mark, what, hint in _OTHERS:
+        for mark, what in _OTHERS:
             if begin.startswith(mark):
-                raise ToolError(f"{path} is {what}, not CSV", hint.format(path), WRONG_USE)
+                raise ToolError(f"{path} is {what}, not CSV", _AS_CSV, WRONG_USE)
         if begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # "Unicode text" of a spreadsheet
             return path.open(newline="", encoding="utf-16", errors="replace")
         if b"\0" in begin:
