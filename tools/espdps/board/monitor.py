@@ -10,6 +10,7 @@ from pathlib import Path
 
 import serial
 
+from espdps.board import ports
 from espdps.board.console import Event, Lines, parse
 from espdps.errors import ToolError
 
@@ -23,6 +24,7 @@ PROMPT_SECONDS = 10
 
 def open_port(port: str) -> serial.Serial:
     """The serial port, held alone. Raises ToolError that says why not."""
+    port = ports.named(port)
     try:
         return serial.Serial(port, SPEED, timeout=TICK, write_timeout=10, exclusive=True)
     except (OSError, ValueError) as error:

@@ -17,6 +17,7 @@ import serial
 from mpremote.transport import TransportError, TransportExecError
 from mpremote.transport_serial import SerialTransport
 
+from espdps.board import ports
 from espdps.board.monitor import SPEED, TICK, Listener, open_port, port_error, restart
 from espdps.devices import profiles
 from espdps.errors import ToolError
@@ -223,6 +224,7 @@ class Board(SerialTransport):
 def opened(port: str, open_board: Callable[..., Board] = Board) -> Iterator[Board]:
     """The board at `port`, held alone. Whatever fails inside becomes a ToolError; after one of ours its program is
     started anew, since the board itself is well."""
+    port = ports.named(port)
     try:
         board = open_board(port, SPEED, timeout=REPL_SECONDS)
     except TransportError:
