@@ -22,6 +22,8 @@ ALLOCATIONS = ("hashed", "geoLatency", "static", "custom")
 REPROVISION = ("migrate", "reset", "never")
 POLICY = "default"  # the credential policy that a board with a CSR gets its certificate by
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+# IoT Hub allows more in names of its own devices, of which + and # cannot be in a topic of MQTT.
+_DEVICE_ID = re.compile(r"[A-Za-z0-9._%*?!(),:=@$'-]{1,128}")
 
 Body = dict[str, Any]
 
@@ -163,6 +165,14 @@ def check_id(id: str) -> str:
     if not _ID.fullmatch(id):
         hint = "1 to 128 letters, digits and - . _ : with a letter or digit in front"
         raise ToolError(f"{id!r} is no id of an enrollment", hint, WRONG_USE)
+    return id
+
+
+def check_device_id(id: str) -> str:
+    """The id of a device at its hub itself, if it can be one. Raises ToolError."""
+    if not _DEVICE_ID.fullmatch(id):
+        hint = "1 to 128 letters, digits and - . % _ * ? ! ( ) , : = @ $ '"
+        raise ToolError(f"{id!r} is not a device id", hint, WRONG_USE)
     return id
 
 

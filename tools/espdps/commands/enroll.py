@@ -185,7 +185,7 @@ def create(
         keys=pair(key_file, secondary_key_file, "--key-file", read_key),
         certificates=pair(cert, secondary_cert, "--cert", enrollment.certificate),
         authorities=pair(ca, secondary_ca, "--ca", enrollment.check_id),
-        device_id=device_id and enrollment.check_id(device_id),
+        device_id=device_id and enrollment.check_device_id(device_id),
         policy=credential_policy,
         reprovision=reprovision.value,
         allocation=allocation.value,
