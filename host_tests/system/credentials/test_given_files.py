@@ -143,6 +143,17 @@ def test_a_pfx_in_another_place_is_named(bench: Path, tmp_path: Path) -> None:
     assert openssl("x509", "-in", tmp_path / "o.crt") == openssl("x509", "-in", bench / "leaf.pem")
 
 
+def test_a_pfx_with_a_certificate_that_is_not_its_own_is_noticed(bench: Path, tmp_path: Path) -> None:
+    (tmp_path / "more.pem").write_bytes((bench / "line.pem").read_bytes() + Authority("other", kind="ec-p256").pem)
+    openssl(
+        "pkcs12", "-export", "-inkey", bench / "key.pem", "-in", bench / "leaf.pem", "-certfile", tmp_path / "more.pem",
+        "-out", tmp_path / "x.pfx", "-passout", "pass:",
+    )  # fmt: skip
+    done = esp_dps("pfx", "import", tmp_path / "x.pfx", "--out", tmp_path / "o", ESPDPS_PASSPHRASE="")
+    assert done.code == 2 and "certificate 2 is not signed by certificate 3" in done.err
+    assert not (tmp_path / "o.key").exists()
+
+
 def test_a_p7b_is_named(bench: Path) -> None:
     der = subprocess.run(
         ["openssl", "crl2pkcs7", "-nocrl", "-certfile", bench / "chain.pem", "-outform", "DER"],

@@ -42,7 +42,7 @@ def unpack(content: bytes, ask: Ask, what: str) -> Content:
 
 
 def identity(content: Content, what: str) -> tuple[PrivateKey, list[x509.Certificate]]:
-    """The key and its certificates, leaf first, each issued by the next where they can be ordered. Raises ToolError."""
+    """The key and its certificates, leaf first, each issued by the next. Raises ToolError, also for another one."""
     leaf, others = content.certificates[:1], list(content.certificates[1:])
     if content.key is None or not leaf:
         raise ToolError(f"{what} holds no private key with its certificate", "export it with its private key")
@@ -52,10 +52,10 @@ def identity(content: Content, what: str) -> tuple[PrivateKey, list[x509.Certifi
             f"{what} is for a key of type {kind}", f"take a key of one of the types {', '.join(keys.KINDS)}"
         )
     chain = list(leaf)
-    while following := [one for one in others if one.subject == chain[-1].issuer]:
+    while following := [one for one in others if pairs.issued_by(chain[-1], one)]:
         chain.append(following[0])
         others.remove(following[0])
-    return content.key, chain + others  # type: ignore[return-value]
+    return content.key, pairs.checked_chain(chain + others, what)  # type: ignore[return-value]
 
 
 def pack(key: PrivateKey, chain: list[x509.Certificate], password: bytes) -> bytes:
