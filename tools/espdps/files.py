@@ -123,7 +123,8 @@ def write(outputs: Iterable[Output], *, force: bool = False) -> None:
             finally:
                 shutil.rmtree(work, ignore_errors=True)
     except OSError as error:
-        raise of_system(error, folder if str(error.filename or "").startswith(f"{folder}/.") else None) from None
+        ours = _DRAFT in str(error.filename) or _WHOLE in str(error.filename)
+        raise of_system(error, folder if ours else error.filename or folder) from None
 
 
 def finish(folder: Path) -> None:

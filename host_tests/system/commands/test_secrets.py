@@ -161,6 +161,13 @@ def test_new_says_at_once_what_doctor_would_say_of_a_host(tmp_path: Path) -> Non
     assert json.loads((tmp_path / "d/dev-7/device.json").read_bytes())["dps_host"] == "dps.example.com"
 
 
+def test_the_hub_of_an_enrollment_is_read_likewise() -> None:
+    words = ("enroll", "create", "pump", "--az", "--allocation", "static", "--hub")
+    assert "--iot-hubs hub-1.example.com" in made(*words, "https://hub-1.example.com/").out.replace("\\\n", "")
+    done = esp_dps(*words, f"HostName=h;SharedAccessKey={KEY_B64}")
+    assert done.code == 2 and "connection string" in done.err and KEY_B64[:12] not in done.err
+
+
 def test_a_connection_string_in_the_place_of_a_host_is_not_repeated(tmp_path: Path) -> None:
     (tmp_path / "k").write_text(KEY_B64)
     text = f"HostName=x.azure-devices-provisioning.net;SharedAccessKeyName=o;SharedAccessKey={KEY_B64}"

@@ -33,7 +33,7 @@ def new(
     device_key_file: DeviceKeyFile = None,
     onboarding_cert: Annotated[
         Path | None,
-        typer.Option("--onboarding-cert", help="Client certificate for DPS, PEM, leaf first: X.509 enrollment."),
+        typer.Option("--onboarding-cert", help="Client certificate for DPS, leaf first, PEM or DER: X.509 enrollment."),
     ] = None,
     onboarding_key_file: Annotated[
         Path | None, typer.Option("--onboarding-key-file", help="Its private key, PEM or DER without a passphrase.")
@@ -48,7 +48,7 @@ def new(
     ] = None,
     dps_host: Annotated[str | None, typer.Option(help=f"Else {folders.AZURE_HOST}.")] = None,
     port: Annotated[int | None, typer.Option(help=f"Of DPS and hub. Else {folders.PORT}.")] = None,
-    roots_file: Annotated[Path | None, typer.Option("--roots", help="Trusted roots, PEM. Else Azure's.")] = None,
+    roots_file: Annotated[Path | None, typer.Option("--roots", help="Trusted roots, PEM or DER. Else Azure's.")] = None,
     sim: SimFolder = None,
     devices_folder: Devices = DEVICES,
     force: Annotated[bool, typer.Option("--force", help="Replace a device folder, its private key too.")] = False,

@@ -21,6 +21,7 @@ from espdps.commands.enroll_target import (
     PolicyName,
     Sim,
     Target,
+    hub_names,
     json_object,
     key,
     pair,
@@ -97,7 +98,7 @@ def device(
     """
     given = {"policy": credential_policy} if credential_policy is not None else {}
     folder, target = devices_folder / name, Target(sim, endpoint, policy_name, policy_key_file, by_az)
-    wanted = enrollment.for_device(folder, group, key(group_key_file), signer, ca, hubs=hubs or (), **given)
+    wanted = enrollment.for_device(folder, group, key(group_key_file), signer, ca, hubs=hub_names(hubs), **given)
     if sim is not None and not by_az:
         scope = str(folders.load(folder).config.get("id_scope"))
         if scope != (served := folders.read_simulator(sim)["id_scope"]):
@@ -189,7 +190,7 @@ def create(
         policy=credential_policy,
         reprovision=reprovision.value,
         allocation=allocation.value,
-        hubs=hubs or (),
+        hubs=hub_names(hubs),
         webhook=(webhook, webhook_api) if webhook else None,
         tags=json_object(tags, "--tags"),
         desired=json_object(desired, "--desired"),

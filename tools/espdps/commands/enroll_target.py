@@ -66,6 +66,11 @@ def read_url(path: Path) -> Key:
     return Key(inputs.bare(inputs.decode(files.read(path), str(path))), az.content_of(path))
 
 
+def hub_names(names: list[str] | None) -> list[str]:
+    """Host names of hubs, also out of URLs. Raises ToolError."""
+    return [inputs.host(name, "--hub", folders.PORT) for name in names or ()]
+
+
 def pair(primary: Any, secondary: Any, option: str, read: Callable[[Any], Any]) -> list[Any]:
     if primary is None and secondary is not None:
         raise ToolError(f"a secondary needs a primary: {option}", "give the primary as well, or it alone", WRONG_USE)

@@ -37,7 +37,7 @@ def fleet(
     wifi_password_file: Annotated[Path | None, typer.Option(help="File with its password; empty: open.")] = None,
     dps_host: Annotated[str | None, typer.Option(help=f"Else {folders.AZURE_HOST}.")] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help=f"Else {folders.PORT}.")] = None,
-    roots_file: Annotated[Path | None, typer.Option("--roots", help="Trusted roots, PEM. Else Azure's.")] = None,
+    roots_file: Annotated[Path | None, typer.Option("--roots", help="Trusted roots, PEM or DER. Else Azure's.")] = None,
     sim: SimFolder = None,
     devices_folder: Devices = DEVICES,
     manifest: Annotated[

@@ -23,7 +23,7 @@ Devices = Annotated[
         show_default="devices/ of the checkout",
     ),
 ]
-Port = Annotated[str, typer.Option(help="Serial port, for example /dev/ttyUSB0.")]
+Port = Annotated[str, typer.Option(help="Serial port, for example /dev/ttyUSB0, COM5 or u0.")]
 SimFolder = Annotated[Path | None, typer.Option("--sim", help="Folder of a running simulator: everything from there.")]
 RunningSim = Annotated[Path, typer.Option("--sim", help="Folder of a running simulator.")]
 DeviceId = Annotated[str, typer.Argument(help="The device's id at its hub.")]
