@@ -123,8 +123,8 @@ def write(outputs: Iterable[Output], *, force: bool = False) -> None:
             finally:
                 shutil.rmtree(work, ignore_errors=True)
     except OSError as error:
-        ours = _DRAFT in str(error.filename) or _WHOLE in str(error.filename)
-        raise of_system(error, folder if ours else error.filename or folder) from None
+        named = Path(str(error.filename2 or error.filename))
+        raise of_system(error, named if named in paths else paths[0]) from None
 
 
 def finish(folder: Path) -> None:
