@@ -17,7 +17,7 @@ from typing import Any
 from espdps import inputs, locks
 from espdps.credentials import keys, pairs
 from espdps.devices import profiles, settings, shred
-from espdps.errors import WRONG_USE, ToolError, of_system
+from espdps.errors import WRONG_USE, ToolError
 from espdps.files import read
 from espdps.files import read_json as read_json
 from espdps.paths import DEVICES
