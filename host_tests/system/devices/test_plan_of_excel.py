@@ -71,6 +71,6 @@ def test_a_pipe_is_no_plan(tmp_path: Path) -> None:
 def test_no_cell_of_a_manifest_is_a_formula(tmp_path: Path) -> None:
     path = written(tmp_path / "plan.csv", b'registration_id\n"=HYPERLINK(1)"\n+1\n-1\n@x\n')
     common = fleet.Common(folder=tmp_path, id_scope="0ne00ABCDEF", board="UNIX", roots=b"x", devices=tmp_path / "d")
-    fleet.run(path, common, None, tmp_path / "m.csv", processes=1)
+    fleet.run(path, common, tmp_path / "m.csv", processes=1)
     cells = [line.split(",")[0] for line in (tmp_path / "m.csv").read_text().splitlines()[1:]]
     assert cells == ["'=HYPERLINK(1)", "'+1", "'-1", "'@x"]
