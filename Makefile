@@ -40,11 +40,11 @@ lint: $(PACKAGES)  ## check style and types
 	@$(PY) -m mypy
 
 clean:  ## remove what make made; devices/ stays
-	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache tools/*.egg-info
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A half-made environment has no stamp and is made anew. setuptools comes first, at its pinned version, and builds this
-# package without an isolated environment, which would fetch another setuptools past the constraints.
+# A half-made environment has no stamp and is made again. hatchling comes first, at its pinned version, and builds this
+# package without an isolated environment, which would fetch another hatchling past the constraints.
 $(PACKAGES): pyproject.toml tools/constraints.txt tools/constraints-circuitpython.txt Makefile
 	@chosen=; old=; bare=; \
 	for python in $(PYTHONS); do \
@@ -65,7 +65,7 @@ $(PACKAGES): pyproject.toml tools/constraints.txt tools/constraints-circuitpytho
 	fi; \
 	echo "installing packages into $(VENV) with $$("$$chosen" --version)"; \
 	"$$chosen" -m venv --clear $(VENV)
-	@$(PY) -m pip install -q --disable-pip-version-check -c tools/constraints.txt setuptools
+	@$(PY) -m pip install -q --disable-pip-version-check -c tools/constraints.txt hatchling hatch-fancy-pypi-readme
 	@$(PY) -m pip install -q --disable-pip-version-check -c tools/constraints.txt --no-build-isolation -e '.[test]'
 	@$(PY) -m pip install -q --disable-pip-version-check --no-deps -r tools/constraints-circuitpython.txt
 	@touch $@
@@ -74,7 +74,7 @@ $(MICROPYTHON): tools/espdps/virtual_board/micropython.py | $(PACKAGES)
 	@$(PY) -m espdps.virtual_board.micropython
 	@touch $@
 
-# Of the same Python as ours. paho-mqtt of that age is no wheel: it is built with our setuptools, as the package above.
+# Of the same Python as ours. paho-mqtt of that age is no wheel: it is built with the setuptools that we pin.
 $(SDK): tools/constraints-sdk.txt | $(PACKAGES)
 	@echo "installing Microsoft's SDKs into $(@D)"
 	@$(PY) -m venv --clear $(@D)

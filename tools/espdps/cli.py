@@ -22,6 +22,7 @@ from espdps.commands import (
     fleet,
     hub,
     inspection,
+    project,
     register,
     registry,
     secrets,
@@ -34,7 +35,8 @@ from espdps.errors import FAILED, ToolError, of_system
 HELP = f"""Azure DPS identity for ESP32 boards on stock MicroPython.
 
 A device is one folder below devices/, made by `new` and put onto a board by `flash`. The simulator (`sim`) and the
-virtual board (`board`) stand in for Azure and for hardware; `demo` shows all of it.
+virtual board (`board`) stand in for Azure and for hardware; `demo` shows all of it. `init` makes a project folder, with
+esp-dps.toml: defaults for the other commands.
 
 \b
 EXAMPLE
@@ -50,18 +52,27 @@ SECRETS
   {POLICY_KEY}, {PASSPHRASE}, {NEW_PASSPHRASE}.
 
 \b
+DEFAULTS
+  An option, else the environment (ESPDPS_ID_SCOPE, ESPDPS_SIM, ESPDPS_BOARD,
+  ESPDPS_PORT, ESPDPS_DEVICES), else esp-dps.toml of the project folder.
+
+\b
 EXIT CODES
   0  done     1  failed     2  wrong use     3  refused by the service
   130  Ctrl-C, but 0 from `sim`, `board` and `monitor`, which run until then
 """
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )  # pretty exceptions print local variables, and some of those are keys
 
 # in the order in which a person needs them
 _PLAIN = (
-    device_folders, fleet, register, flashing, explain, backups, stand_ins, credentials, inspection, authority, bench,
+    project, device_folders, fleet, register, flashing, explain, backups, stand_ins, credentials, inspection, authority,
+    bench,
 )  # fmt: skip
 for commands in _PLAIN:
     app.add_typer(commands.app)

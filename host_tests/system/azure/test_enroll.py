@@ -242,7 +242,7 @@ def test_a_change_of_somebody_else_is_not_lost(sim: Simulator) -> None:
         (["show", "a%2fb"], "no id"),
         (["delete", ".."], "no id"),
         (["registration", "x?a=b"], "no id"),
-        (["ca", "list", "--endpoint", "a.b"], "which DPS?"),
+        (["ca", "list", "--endpoint", "a.b"], "exactly one DPS is needed"),
         (["device", "nobody", "--devices", "/nowhere"], "nobody"),
     ],
 )

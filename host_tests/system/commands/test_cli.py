@@ -144,7 +144,7 @@ def test_everything_from_a_simulators_folder(tmp_path: Path) -> None:
     ("words", "says"),
     [
         (["new"], "Missing argument"),
-        (["new", "dev-1"], "Missing option '--board'"),
+        (["new", "dev-1"], "no board is given"),
         (["new", "dev-1", "--board", "UNIX"], "no id scope"),
         (["new", "dev-1", "--board", "UNIX", "--id-scope", "0ne00ABCDEF"], "no group key given"),
         (["new", "-dev"], "No such option"),

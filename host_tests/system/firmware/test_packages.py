@@ -6,9 +6,9 @@ import functools
 import hashlib
 import http.server
 import json
-import re
 import threading
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import pytest
 from board_console import output
 
 from aziot import __version__
-from espdps.board.flash import application
+from espdps.devices import application
 from espdps.paths import FIRMWARE, ROOT
 from espdps.virtual_board import VirtualBoard
 
@@ -43,9 +43,10 @@ def test_package_names_every_module() -> None:
 
 
 def test_the_version_is_the_same_everywhere() -> None:
+    """The tools take the firmware's when the package is built (pyproject.toml); mip reads package.json alone."""
     package = json.loads((FIRMWARE / "package.json").read_bytes())
-    project = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
-    assert project and package["version"] == __version__ == project[1]
+    assert package["version"] == __version__ == metadata.version("esp-dps")
+    assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_mip_installs_the_library(repository: str, tmp_path: Path, micropython32: Path) -> None:
@@ -73,4 +74,4 @@ def test_the_manifest_freezes_the_library() -> None:
 
 
 def test_the_manifest_does_not_go_to_a_board() -> None:
-    assert "/app.py" in application(FIRMWARE) and "/manifest.py" not in application(FIRMWARE)
+    assert set(application.read(FIRMWARE)) == {"/app.py"}

@@ -19,7 +19,7 @@ from espdps import files
 from espdps.board.console import Event, Fault, Lines, parse
 from espdps.devices import folders
 from espdps.errors import ToolError, of_system
-from espdps.paths import FIRMWARE, ROOT, SHIMS
+from espdps.paths import FIRMWARE, MODULES, SHIMS
 
 SLOTS = ("identity.a", "identity.b")
 # All that the firmware's modules read, and not what else lies there: on a blank board there is no identity, and a
@@ -98,7 +98,7 @@ def _ending_tidily() -> Iterator[None]:
 
 
 def _run(flash: Path, tell: Callable[[Event], None], hub: bool, seconds: float) -> Fault | None:
-    paths = (FIRMWARE, SHIMS / "cpython", ROOT / "tools")
+    paths = (FIRMWARE, SHIMS / "cpython", MODULES)
     # Keys that other commands take from the environment are no business of this one.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ESPDPS_")}
     process = subprocess.Popen(

@@ -8,12 +8,12 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from espdps.board.flash import ISSUED, LIBRARY, OWN, SLOT_BYTES
+from espdps.board.flash import ISSUED, LIBRARY, SLOT_BYTES
 from espdps.board.identity_backup import Slot, date, parse
 from espdps.board.repl import About, Board
 from espdps.devices.folder_doctor import OLDEST, SOON, Finding
 
-NEEDED = ("/main.py", "/app.py", *(f"/{name}" for name in OWN), "/device.json", "/roots.pem", "/secrets.json")
+NEEDED = ("/main.py", "/app.py", "/hardware.py", "/device.json", "/roots.pem", "/secrets.json")
 FLASH = "flash it: esp-dps flash DEVICE --port PORT"
 LEAST_HEAP = 36  # KB that an ESP32-S2 starts with
 SET_SINCE = 1767225600  # 2026-01-01: an earlier clock was never set

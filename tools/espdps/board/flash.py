@@ -15,16 +15,11 @@ from espdps.board import obstacles, repl
 from espdps.board.console import Event, Fault
 from espdps.board.monitor import Listener
 from espdps.board.repl import About, Board, Found
-from espdps.devices import bindings, folder_doctor, mpy, shred
+from espdps.devices import application, bindings, folder_doctor, mpy, shred
 from espdps.devices.folders import Device
 from espdps.errors import ToolError
 from espdps.paths import FIRMWARE
 
-BUILD_MANIFEST = "manifest.py"  # for a MicroPython build, nothing to a board
-OWN = (
-    "hardware.py",
-    "main.py",
-)  # of firmware/, left as source: a user reads them on the board. The rest is the application
 PUBLIC = ("roots.pem", "device.json", "device.csr", "onboarding.crt")
 SECRET = ("onboarding.key", "device.key", "secrets.json")
 ISSUED = ("identity.a", "identity.b")  # what the firmware stores of an issued identity
@@ -59,6 +54,7 @@ class Options:
     app_only: bool = False  # the application, nothing of the identity
     verify: bool = False  # only compare
     rebind: bool = False  # this chip gets this device, whatever either was bound to
+    app: Path | None = None  # the application, a file or a folder; None: the one beside the firmware
 
 
 @dataclass
@@ -92,6 +88,7 @@ def flash(
     app_only: bool = False,
     verify: bool = False,
     rebind: bool = False,
+    app: Path | None = None,
 ) -> Flashed:
     """Bring the board at `port` to the state of `device` and `firmware`, restart it and follow it.
 
@@ -100,7 +97,7 @@ def flash(
     exception but the result's `fault`.
     """
     hears = Hears(tell=tell, progress=progress, event=on_event)
-    options = Options(follow=follow, app_only=app_only, verify=verify, rebind=rebind)
+    options = Options(follow=follow, app_only=app_only, verify=verify, rebind=rebind, app=app)
     for note in check_folder(device, options):
         hears.tell("note", note)
     library = {} if app_only else compile_library(firmware, device.profile.mpy)
@@ -127,7 +124,9 @@ def flash_opened(
     folder = device.folder.resolve().parent
     if not options.rebind:
         bindings.check(bindings.read(folder), about.chip_id, device.registration_id)
-    files = application(firmware) if options.app_only else _files(device, library, firmware)
+    files = application.read(options.app or firmware)
+    if not options.app_only:
+        files = _files(device, library, firmware, files)
     result = Flashed(about.chip_id)
     todo = _compare(board, device, files, options.app_only)
     if not options.verify:
@@ -170,14 +169,6 @@ def compile_library(firmware: Path, options: tuple[str, ...]) -> dict[str, bytes
     return {f"{LIBRARY}/{source.stem}.mpy": mpy.compiled(source, options) for source in sources}
 
 
-def application(firmware: Path) -> dict[str, bytes]:
-    """Path on the board -> content, of app.py and the modules beside it, as source: a user edits and reads them."""
-    sources = sorted(path for path in firmware.glob("*.py") if path.name not in (*OWN, BUILD_MANIFEST))
-    if not sources:
-        raise ToolError(f"{firmware} holds no application", "it is app.py, and the modules beside it")
-    return {f"/{source.name}": source.read_bytes() for source in sources}
-
-
 def check_runtime(about: About, device: Device) -> str:
     """The chip, or what stands for it. Raises ToolError when the firmware cannot run on the board."""
     profile = device.profile
@@ -202,12 +193,13 @@ def fits(about: About, device: Device) -> bool:
     return about.chip in ("", device.profile.chip)
 
 
-def _files(device: Device, library: Mapping[str, bytes], firmware: Path) -> dict[str, bytes]:
+def _files(device: Device, library: Mapping[str, bytes], firmware: Path, app: Mapping[str, bytes]) -> dict[str, bytes]:
     """Path on the board -> content, in the order they are copied: secrets last."""
     files = dict(library)
     files["/board.json"] = json.dumps(device.profile.board_json()).encode()
-    files |= application(firmware)
-    files |= {f"/{name}": (firmware / name).read_bytes() for name in OWN if (firmware / name).is_file()}
+    files |= app
+    own = (firmware / name for name in application.OWN)
+    files |= {f"/{path.name}": path.read_bytes() for path in own if path.is_file()}
     kept = shred.on_board(device.folder)
     for name in PUBLIC + SECRET:
         if not (device.folder / name).is_file():

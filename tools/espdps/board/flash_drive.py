@@ -14,7 +14,7 @@ from pathlib import Path
 
 from espdps.board import drive_finder
 from espdps.board.flash import OWNER, Flashed, Hears, Options, check_folder
-from espdps.devices import bindings, drive_content, settings_toml
+from espdps.devices import application, bindings, drive_content, settings_toml
 from espdps.devices.drive_content import BLANK, CODE, SECRET, SETTINGS, SLOTS
 from espdps.devices.folders import Device
 from espdps.devices.profiles import Profile
@@ -49,6 +49,7 @@ def flash(
     app_only: bool = False,
     verify: bool = False,
     rebind: bool = False,
+    app: Path | None = None,
 ) -> Flashed:
     """Bring the drive at `root`, or the only one that is mounted, to the state of `device` and `firmware`.
 
@@ -66,9 +67,9 @@ def flash(
     if not rebind:
         bindings.check(bindings.read(folder), target.uid, device.registration_id)
     if app_only:
-        files = drive_content.application(firmware)
+        files = application.read(app or firmware)
     else:
-        files = drive_content.contents(device, firmware)
+        files = drive_content.contents(device, firmware, app)
         tell("libraries", ", ".join(f"{name.rpartition('-')[2]} {v}" for name, v in drive_content.versions().items()))
     with _explained(target.root, device.profile):
         if (target.root / RUNS_FIRST[1:]).exists():

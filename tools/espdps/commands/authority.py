@@ -10,7 +10,7 @@ from cryptography import x509
 
 from espdps import files
 from espdps.commands import output, secrets
-from espdps.commands.options import AsJson, Encrypt, Force, KeyType, NewPassphraseFile, PassphraseFile
+from espdps.commands.options import AsJson, CaFolder, Encrypt, Force, KeyType, NewPassphraseFile, PassphraseFile
 from espdps.credentials import authority, formats, keys, pfx
 from espdps.errors import WRONG_USE, ToolError
 from espdps.files import Output
@@ -44,19 +44,18 @@ pfx_app = typer.Typer(
 app.add_typer(ca, name="ca")
 app.add_typer(pfx_app, name="pfx")
 
-Folder = Annotated[Path, typer.Option("--dir", help="Folder of the authority.")]
 Days = Annotated[int, typer.Option(min=1, max=36500, help="How long it is valid from now.")]
 CaName = Annotated[str, typer.Argument(metavar="NAME", help="Its common name, for example of your company.")]
 IssuerName = Annotated[str | None, typer.Option("--issuer", help="Who signs; else intermediate, else root.")]
 KeyKind = Annotated[KeyType, typer.Option(help="Private key to make.")]
 _KIND = KeyType(keys.DEFAULT_KIND)
-_CA = Path("ca")
 
 
 @ca.command()
 def root(
     name: CaName,
-    folder: Folder = _CA,
+    *,
+    folder: CaFolder,
     days: Days = authority.ROOT_DAYS,
     path_length: Annotated[
         int, typer.Option(min=0, max=9, help="How many intermediates may follow on each other.")
@@ -84,7 +83,8 @@ def root(
 @ca.command()
 def intermediate(
     name: CaName,
-    folder: Folder = _CA,
+    *,
+    folder: CaFolder,
     file_name: Annotated[str, typer.Option("--as", help="Name of its files.")] = authority.INTERMEDIATE,
     issuer_name: Annotated[str, typer.Option("--issuer", help="Who signs.")] = authority.ROOT,
     days: Days = authority.INTERMEDIATE_DAYS,
@@ -119,7 +119,8 @@ def intermediate(
 @ca.command()
 def device(
     registration_id: Annotated[str, typer.Argument(help="The device's name at DPS: the common name.")],
-    folder: Folder = _CA,
+    *,
+    folder: CaFolder,
     issuer_name: IssuerName = None,
     csr_file: Annotated[Path | None, typer.Option("--csr", help="Its CSR, if its key is elsewhere.")] = None,
     days: Days = authority.DEVICE_DAYS,
@@ -173,7 +174,8 @@ def device(
 @ca.command("verify-proof")
 def verify_proof(
     code: Annotated[str, typer.Argument(help="The verification code that Azure shows.")],
-    folder: Folder = _CA,
+    *,
+    folder: CaFolder,
     issuer_name: Annotated[str, typer.Option("--issuer", help="Whose key is to be proved.")] = authority.ROOT,
     out: Annotated[Path | None, typer.Option(help="Else proof.crt in the folder.")] = None,
     days: Days = authority.PROOF_DAYS,

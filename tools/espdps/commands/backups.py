@@ -11,7 +11,6 @@ import typer
 from espdps.commands import output
 from espdps.commands.options import AsJson, Devices, Port
 from espdps.errors import WRONG_USE, ToolError
-from espdps.paths import DEVICES
 
 app = typer.Typer()
 
@@ -22,7 +21,8 @@ Backup = Annotated[Path, typer.Argument(metavar="FILE", help="The backup.")]
 def erase(
     port: Port,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    devices_folder: Devices = DEVICES,
+    *,
+    devices_folder: Devices,
     as_json: AsJson = False,
 ) -> None:
     """Remove keys, settings and identity from a board.

@@ -9,15 +9,17 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from espdps.bench.row import Row
 from espdps.commands import output
 from espdps.errors import FAILED, WRONG_USE, ToolError
 from espdps.paths import BUILD, ROOT
+
+if TYPE_CHECKING:
+    from espdps.bench.row import Row
 
 RESULTS = ROOT / "bench" / "results.json"
 

@@ -25,7 +25,6 @@ from espdps.commands.options import (
 from espdps.credentials import formats, keys
 from espdps.devices import folders
 from espdps.errors import WRONG_USE, ToolError
-from espdps.paths import DEVICES
 
 app = typer.Typer()
 
@@ -126,7 +125,8 @@ def sas(
     seconds: Annotated[int, typer.Option(min=1, max=365 * 86400, help="How long it is valid from now.")] = 3600,
     group_key_file: GroupKeyFile = None,
     device_key_file: DeviceKeyFile = None,
-    devices_folder: Devices = DEVICES,
+    *,
+    devices_folder: Devices,
     as_json: AsJson = False,
 ) -> None:
     """Print a SAS token of a device, for DPS or for an IoT Hub.

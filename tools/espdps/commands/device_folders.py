@@ -12,11 +12,21 @@ import typer
 from rich.table import Table
 
 from espdps.commands import output, secrets
-from espdps.commands.options import AsJson, DeviceKeyFile, Devices, GroupKeyFile, KeyType, SimFolder
+from espdps.commands.options import (
+    BOARD_DEFAULT,
+    AsJson,
+    DeviceKeyFile,
+    Devices,
+    GroupKeyFile,
+    IdScope,
+    KeyType,
+    SimFolder,
+    WifiSsid,
+)
 from espdps.credentials import keys
-from espdps.devices import folders, profiles
+from espdps.devices import folders, profiles, project
 from espdps.errors import FAILED, WRONG_USE, ToolError
-from espdps.paths import DEVICES, FIRMWARE
+from espdps.paths import FIRMWARE
 
 if TYPE_CHECKING:
     from espdps.devices.folder_doctor import Finding
@@ -27,8 +37,11 @@ app = typer.Typer()
 @app.command()
 def new(
     registration_id: Annotated[str, typer.Argument(help="The device's name at DPS.")],
-    board: Annotated[str, typer.Option(help="Board profile, a file of boards/.")],
-    id_scope: Annotated[str | None, typer.Option(help="Id scope of the DPS instance.")] = None,
+    *,
+    board: Annotated[
+        str, typer.Option(help="Board profile.", default_factory=project.board, show_default=BOARD_DEFAULT)
+    ],
+    id_scope: IdScope = None,
     group_key_file: GroupKeyFile = None,
     device_key_file: DeviceKeyFile = None,
     onboarding_cert: Annotated[
@@ -42,7 +55,7 @@ def new(
     no_csr: Annotated[
         bool, typer.Option("--no-csr", help="No private key and CSR: the hub is used with a token.")
     ] = False,
-    wifi_ssid: Annotated[str | None, typer.Option(help="Name of the Wi-Fi network.")] = None,
+    wifi_ssid: WifiSsid = None,
     wifi_password_file: Annotated[
         Path | None, typer.Option(help="File with its password; empty: open network.")
     ] = None,
@@ -50,7 +63,7 @@ def new(
     port: Annotated[int | None, typer.Option(help=f"Of DPS and hub. Else {folders.PORT}.")] = None,
     roots_file: Annotated[Path | None, typer.Option("--roots", help="Trusted roots, PEM or DER. Else Azure's.")] = None,
     sim: SimFolder = None,
-    devices_folder: Devices = DEVICES,
+    devices_folder: Devices,
     force: Annotated[bool, typer.Option("--force", help="Replace a device folder, its private key too.")] = False,
     shred_after_flash: Annotated[
         bool, typer.Option("--shred-after-flash", help="Private values leave this PC once the board has them.")
@@ -71,9 +84,13 @@ def new(
     """
     keys.check_registration_id(registration_id)
     profile = profiles.load(board)  # what is wrong without any secret is said before one is asked for
-    if profile.network == "wifi" and profile.chip != "unix" and wifi_ssid is None:
+    has_wifi = profile.network == "wifi" and profile.chip != "unix"
+    if has_wifi and wifi_ssid is None:
+        wifi_ssid = project.value("wifi_ssid")
+    if has_wifi and wifi_ssid is None:
         output.err.print(f"no --wifi-ssid: {board} will have no network to join", style="yellow", soft_wrap=True)
     folders.check_shredding(profile, shred_after_flash)
+    id_scope, sim = project.service(id_scope, sim)
     info = folders.read_simulator(sim) if sim else {}
     scope = id_scope or info.get("id_scope")
     if scope is None:
@@ -107,7 +124,7 @@ def new(
 
 
 @app.command("list")
-def list_devices(devices_folder: Devices = DEVICES, as_json: AsJson = False) -> None:
+def list_devices(*, devices_folder: Devices, as_json: AsJson = False) -> None:
     """List all devices: what they are, and which board has which.
 
     "until" is the end of the onboarding certificate; the one that Azure issues is on the board, and `monitor` shows it.
@@ -152,9 +169,10 @@ def doctor(
     device: Annotated[str | None, typer.Argument(help="Registration id, or path of a device folder.")] = None,
     port: Annotated[str | None, typer.Option(help="Look at the board on this serial port.")] = None,
     group_key_file: GroupKeyFile = None,
-    firmware: Annotated[Path, typer.Option(help="Its folder.", show_default="firmware/ of the checkout")] = FIRMWARE,
+    firmware: Annotated[Path, typer.Option(help="Its folder.", show_default="the firmware of esp-dps")] = FIRMWARE,
     network: Annotated[bool, typer.Option("--network", help="Try the clock and the endpoint as well.")] = False,
-    devices_folder: Devices = DEVICES,
+    *,
+    devices_folder: Devices,
     as_json: AsJson = False,
 ) -> None:
     """Say what is wrong with a device folder, before any board is flashed, or with a board.
@@ -196,7 +214,7 @@ def _folder_findings(
     if folder is None:
         raise ToolError(f"no device {device!r} in {devices_folder}", "esp-dps new makes one", WRONG_USE)
     key = secrets.group_key(group_key_file) if secrets.has_group_key(group_key_file) else None
-    found = worker.examine(folder, group_key=key, firmware=firmware)
+    found = worker.examine(folder, group_key=key, firmware=firmware, app=project.app())
     if network and not any(finding.wrong and finding.where in ("device.json", "roots.pem") for finding in found):
         from espdps.azure import reach
 

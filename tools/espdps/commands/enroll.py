@@ -32,7 +32,6 @@ from espdps.commands.enroll_target import (
 from espdps.commands.options import AsJson, Devices, Force
 from espdps.devices import folders
 from espdps.errors import ToolError
-from espdps.paths import DEVICES
 
 HELP = f"""Enrollments at DPS: who may register.
 
@@ -80,7 +79,8 @@ def device(
     ca: Annotated[str | None, typer.Option(help="X.509: or the name of one that DPS has verified.")] = None,
     credential_policy: Policy = None,
     hubs: Hubs = None,
-    devices_folder: Devices = DEVICES,
+    *,
+    devices_folder: Devices,
     by_az: ByAz = False,
     as_json: AsJson = False,
 ) -> None:
@@ -99,9 +99,9 @@ def device(
     given = {"policy": credential_policy} if credential_policy is not None else {}
     folder, target = devices_folder / name, Target(sim, endpoint, policy_name, policy_key_file, by_az)
     wanted = enrollment.for_device(folder, group, key(group_key_file), signer, ca, hubs=hub_names(hubs), **given)
-    if sim is not None and not by_az:
+    if target.simulator is not None and not by_az:
         scope = str(folders.load(folder).config.get("id_scope"))
-        if scope != (served := folders.read_simulator(sim)["id_scope"]):
+        if scope != (served := folders.read_simulator(target.simulator)["id_scope"]):
             raise ToolError(
                 f"{folder} is for id scope {scope}, and this simulator is {served}", "new --sim makes it so"
             )

@@ -13,7 +13,7 @@ from espdps.azure.dps_client import DpsClient
 from espdps.azure.enrollment import Body
 from espdps.commands import output, secrets
 from espdps.commands.enroll_target import ByAz, Endpoint, PolicyKeyFile, PolicyName, Sim, Target, say_done
-from espdps.commands.options import AsJson, PassphraseFile
+from espdps.commands.options import AsJson, CaFolder, PassphraseFile
 from espdps.credentials import authority, formats
 
 app = typer.Typer(
@@ -81,7 +81,8 @@ def verify(
     endpoint: Endpoint = None,
     policy_name: PolicyName = service_client.OWNER,
     policy_key_file: PolicyKeyFile = None,
-    folder: Annotated[Path, typer.Option("--dir", help="Folder of the authority (esp-dps ca …).")] = Path("ca"),
+    *,
+    folder: CaFolder,
     issuer: Annotated[str, typer.Option(help="Which of its certificates it is.")] = authority.ROOT,
     passphrase_file: PassphraseFile = None,
     by_az: ByAz = False,

@@ -16,10 +16,11 @@ from espdps.azure import az, service_client
 from espdps.azure.dps_client import DpsClient
 from espdps.azure.enrollment import Body, Key
 from espdps.commands import output, secrets
-from espdps.devices import folders
+from espdps.commands.options import SIM_DEFAULT
+from espdps.devices import folders, project
 from espdps.errors import WRONG_USE, ToolError
 
-Sim = Annotated[Path | None, typer.Option("--sim", help="Folder of a running simulator.")]
+Sim = Annotated[Path | None, typer.Option("--sim", help="Folder of a running simulator.", show_default=SIM_DEFAULT)]
 Endpoint = Annotated[str | None, typer.Option(help="NAME.azure-devices-provisioning.net")]
 PolicyName = Annotated[str, typer.Option(help="Shared access policy of --endpoint.")]
 PolicyKeyFile = Annotated[Path | None, typer.Option(help="File with that policy's key, base64.")]
@@ -36,6 +37,11 @@ class Target:
     key_file: Path | None
     by_az: bool
 
+    @property
+    def simulator(self) -> Path | None:
+        """The simulator's folder, without --endpoint also the project's."""
+        return self.sim or (None if self.endpoint else project.simulator())
+
     def run(self, do: Callable[[DpsClient], None], print_az: Callable[[az.Az], list[str]]) -> None:
         if self.by_az:
             name = self.endpoint.partition(".")[0] if self.endpoint else None
@@ -45,10 +51,12 @@ class Target:
         do(DpsClient(self.service()))
 
     def service(self) -> service_client.Service:
-        if (self.sim is None) == (self.endpoint is None):
-            raise ToolError("which DPS?", "--sim DIR or --endpoint NAME.azure-devices-provisioning.net", WRONG_USE)
-        if self.sim is not None:
-            return service_client.simulator(folders.read_simulator(self.sim))
+        sim = self.simulator
+        if (sim is None) == (self.endpoint is None):
+            hint = "give --sim DIR or --endpoint NAME.azure-devices-provisioning.net"
+            raise ToolError("exactly one DPS is needed", hint, WRONG_USE)
+        if sim is not None:
+            return service_client.simulator(folders.read_simulator(sim))
         assert self.endpoint is not None
         return service_client.azure(self.endpoint, self.policy, secrets.policy_key(self.key_file))
 

@@ -13,9 +13,9 @@ import typer
 from espdps.board.console import Display, Event
 from espdps.commands import output
 from espdps.commands.options import AsJson, Devices, Port
-from espdps.devices import folders
+from espdps.devices import application, folders, project
 from espdps.errors import FAILED, REFUSED, WRONG_USE, ToolError
-from espdps.paths import DEVICES, FIRMWARE
+from espdps.paths import FIRMWARE
 
 if TYPE_CHECKING:
     from espdps.board.flash import Flashed, Options
@@ -27,7 +27,11 @@ app = typer.Typer()
 def flash(
     device: Annotated[str | None, typer.Argument(help="Registration id, or path of a device folder.")] = None,
     port: Annotated[
-        list[str] | None, typer.Option(help="Serial port; with --all once for each board, else every USB port.")
+        list[str] | None,
+        typer.Option(
+            help="Serial port; with --all once for each board, else every USB port.",
+            show_default="ESPDPS_PORT, else port in esp-dps.toml",
+        ),
     ] = None,
     drive: Annotated[
         Path | None, typer.Option(help="CIRCUITPY drive, of a board with CircuitPython; else the one mounted.")
@@ -36,12 +40,22 @@ def flash(
         Path | None, typer.Option("--all", help="Flash every board plugged in, with the devices of this CSV.")
     ] = None,
     app_only: Annotated[bool, typer.Option("--app-only", help="Copy app.py and the modules beside it only.")] = False,
+    app_source: Annotated[
+        Path | None,
+        typer.Option(
+            "--app",
+            metavar="FILE|DIR",
+            help="Application to copy this time: a file, or a folder with app.py.",
+            show_default="app/ beside esp-dps.toml, else app.py of the firmware",
+        ),
+    ] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Compare only, copy nothing; 1 if they differ.")] = False,
     rebind: Annotated[bool, typer.Option("--rebind", help="Let go what board or device were bound to.")] = False,
-    firmware: Annotated[Path, typer.Option(help="Its folder.", show_default="firmware/ of the checkout")] = FIRMWARE,
+    firmware: Annotated[Path, typer.Option(help="Its folder.", show_default="the firmware of esp-dps")] = FIRMWARE,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to follow a board until it is connected.")] = 120,
     no_follow: Annotated[bool, typer.Option("--no-follow", help="Leave after the restart.")] = False,
-    devices_folder: Devices = DEVICES,
+    *,
+    devices_folder: Devices,
     as_json: AsJson = False,
 ) -> None:
     """Put firmware and identity onto a board, or onto many.
@@ -63,6 +77,7 @@ def flash(
     \b
     EXAMPLE
       esp-dps flash greenhouse-1 --port /dev/ttyUSB0
+      esp-dps flash greenhouse-1 --port /dev/ttyUSB0 --app sensor.py
       esp-dps flash greenhouse-2 --drive /media/me/CIRCUITPY
       esp-dps flash --all plan.csv --no-follow
     """
@@ -70,7 +85,12 @@ def flash(
 
     if (device is None) == (plan is None):
         raise ToolError("one DEVICE, or --all with a plan", "esp-dps flash --help", WRONG_USE)
-    options = flashing.Options(follow=None if no_follow else timeout, app_only=app_only, verify=verify, rebind=rebind)
+    app_source = app_source or project.app()
+    if app_source:
+        application.read(app_source)  # what is wrong with it is said before a board is stopped
+    options = flashing.Options(
+        follow=None if no_follow else timeout, app_only=app_only, verify=verify, rebind=rebind, app=app_source
+    )
     if plan:
         if rebind:
             raise ToolError("--rebind is for one DEVICE", "flash that board by itself", WRONG_USE)
@@ -87,10 +107,10 @@ def flash(
     elif drive:
         hint = f"esp-dps flash {device} --port /dev/ttyUSB0"
         raise ToolError(f"{chosen.profile.name} has MicroPython: it has a port, no --drive", hint, WRONG_USE)
-    elif not port or len(port) != 1:
+    elif port and len(port) > 1:
         raise ToolError("a DEVICE goes to one --port", "esp-dps flash DEVICE --port /dev/ttyUSB0", WRONG_USE)
     else:
-        _flash_one(chosen, port[0], firmware, options, as_json)
+        _flash_one(chosen, port[0] if port else project.port(), firmware, options, as_json)
 
 
 def _teller(as_json: bool) -> Callable[[str, str], None]:
@@ -112,6 +132,7 @@ def _flash_drive(device: folders.Device, root: Path | None, firmware: Path, opti
         app_only=options.app_only,
         verify=options.verify,
         rebind=options.rebind,
+        app=options.app,
     )
     _show(done, options, as_json)
     if not options.verify and not options.app_only and not as_json:
@@ -131,6 +152,7 @@ def _flash_one(device: folders.Device, port: str, firmware: Path, options: Optio
         app_only=options.app_only,
         verify=options.verify,
         rebind=options.rebind,
+        app=options.app,
     )
     _show(done, options, as_json)
     if done.connected and not as_json:

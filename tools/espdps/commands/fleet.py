@@ -11,12 +11,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from espdps.commands import output, secrets
-from espdps.commands.options import AsJson, Devices, GroupKeyFile, KeyType, SimFolder
+from espdps.commands.options import BOARD_DEFAULT, AsJson, Devices, GroupKeyFile, IdScope, KeyType, SimFolder
 from espdps.credentials import keys
 from espdps.devices import fleet as worker
-from espdps.devices import folders, plan, profiles
+from espdps.devices import folders, plan, profiles, project
 from espdps.errors import FAILED, WRONG_USE, ToolError, of_system
-from espdps.paths import DEVICES
 
 SHOWN = 20  # bad rows on a screen; all of them are in the manifest
 
@@ -26,20 +25,26 @@ app = typer.Typer()
 @app.command()
 def fleet(
     plan_file: Annotated[Path, typer.Argument(metavar="PLAN.CSV", help="One row a device; see COLUMNS.")],
-    board: Annotated[str | None, typer.Option(help="Board profile where the plan has none.")] = None,
-    id_scope: Annotated[str | None, typer.Option(help="Id scope of the DPS instance.")] = None,
+    board: Annotated[
+        str | None, typer.Option(help="Board profile where the plan has none.", show_default=BOARD_DEFAULT)
+    ] = None,
+    id_scope: IdScope = None,
     group_key_file: GroupKeyFile = None,
     key_type: Annotated[KeyType, typer.Option(help="Private key where the plan says none.")] = KeyType(  # noqa: B008
         keys.DEFAULT_KIND
     ),
     no_csr: Annotated[bool, typer.Option("--no-csr", help="No private key and CSR where the plan says none.")] = False,
-    wifi_ssid: Annotated[str | None, typer.Option(help="Wi-Fi network where the plan has none.")] = None,
+    wifi_ssid: Annotated[
+        str | None,
+        typer.Option(help="Wi-Fi network where the plan has none.", show_default="wifi_ssid in esp-dps.toml"),
+    ] = None,
     wifi_password_file: Annotated[Path | None, typer.Option(help="File with its password; empty: open.")] = None,
     dps_host: Annotated[str | None, typer.Option(help=f"Else {folders.AZURE_HOST}.")] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help=f"Else {folders.PORT}.")] = None,
     roots_file: Annotated[Path | None, typer.Option("--roots", help="Trusted roots, PEM or DER. Else Azure's.")] = None,
     sim: SimFolder = None,
-    devices_folder: Devices = DEVICES,
+    *,
+    devices_folder: Devices,
     manifest: Annotated[
         Path | None, typer.Option(help="What became of each row, CSV.", show_default="PLAN.manifest.csv")
     ] = None,
@@ -83,6 +88,9 @@ def fleet(
           --group-key-file group.key --wifi-ssid Greenhouse
     """
     names, _ = plan.columns(plan_file)
+    board = board or project.value("board")
+    wifi_ssid = wifi_ssid if wifi_ssid is not None else project.value("wifi_ssid")
+    id_scope, sim = project.service(id_scope, sim)
     if board:
         profiles.load(board)
     elif "board" not in names:

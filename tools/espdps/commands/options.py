@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
+from espdps import paths
 from espdps.credentials import keys
+from espdps.devices import project
 
 KeyType = Enum("KeyType", {kind: kind for kind in keys.KINDS}, type=str)  # type: ignore[misc]  # made from the one table
 
@@ -20,12 +22,49 @@ Devices = Annotated[
         "--devices",
         help="Folder of the device folders.",
         envvar="ESPDPS_DEVICES",
-        show_default="devices/ of the checkout",
+        default_factory=paths.devices,
+        show_default="devices/ of the project folder",
     ),
 ]
-Port = Annotated[str, typer.Option(help="Serial port, for example /dev/ttyUSB0, COM5 or u0.")]
-SimFolder = Annotated[Path | None, typer.Option("--sim", help="Folder of a running simulator: everything from there.")]
-RunningSim = Annotated[Path, typer.Option("--sim", help="Folder of a running simulator.")]
+CaFolder = Annotated[
+    Path,
+    typer.Option(
+        "--dir",
+        help="Folder of the authority (esp-dps ca …).",
+        default_factory=paths.authority,
+        show_default="ca/ of the project folder",
+    ),
+]
+Port = Annotated[
+    str,
+    typer.Option(
+        help="Serial port, for example /dev/ttyUSB0, COM5 or u0.",
+        default_factory=project.port,
+        show_default="ESPDPS_PORT, else port in esp-dps.toml",
+    ),
+]
+SIM_DEFAULT = "ESPDPS_SIM, else simulator in esp-dps.toml"
+SimFolder = Annotated[
+    Path | None,
+    typer.Option("--sim", help="Folder of a running simulator: everything from there.", show_default=SIM_DEFAULT),
+]
+RunningSim = Annotated[
+    Path,
+    typer.Option(
+        "--sim",
+        help="Folder of a running simulator.",
+        default_factory=project.needed_simulator,
+        show_default=SIM_DEFAULT,
+    ),
+]
+BOARD_DEFAULT = "ESPDPS_BOARD, else board in esp-dps.toml"
+IdScope = Annotated[
+    str | None,
+    typer.Option(help="ID scope of the DPS instance.", show_default="ESPDPS_ID_SCOPE, else id_scope in esp-dps.toml"),
+]
+WifiSsid = Annotated[
+    str | None, typer.Option(help="Name of the Wi-Fi network.", show_default="wifi_ssid in esp-dps.toml")
+]
 DeviceId = Annotated[str, typer.Argument(help="The device's id at its hub.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For scripts: one JSON object a line.")]
 PassphraseFile = Annotated[Path | None, typer.Option(help="File with the passphrase of what is read.")]

@@ -13,7 +13,6 @@ from espdps.commands import output
 from espdps.commands.options import AsJson, Devices
 from espdps.devices import folders
 from espdps.errors import FAILED, REFUSED
-from espdps.paths import DEVICES
 
 app = typer.Typer()
 
@@ -27,7 +26,8 @@ def register(
     ] = False,
     timeout: Annotated[float, typer.Option(min=1, max=86400, help="Seconds for all of it.")] = 180,
     picture: Annotated[Path | None, typer.Option("--svg", help="Write the timeline as a picture.")] = None,
-    devices_folder: Devices = DEVICES,
+    *,
+    devices_folder: Devices,
     as_json: AsJson = False,
 ) -> None:
     """Register a device from this PC, to check a set-up.

@@ -13,6 +13,7 @@ import typer
 from espdps import files, inputs
 from espdps.credentials import keys, roots
 from espdps.credentials.formats import Ask
+from espdps.devices import project
 from espdps.errors import WRONG_USE, ToolError
 
 GROUP_KEY = "ESPDPS_GROUP_KEY"
@@ -40,7 +41,9 @@ def has_group_key(path: Path | None) -> bool:
 
 
 def group_key(path: Path | None) -> str:
-    """An enrollment group's key, base64. Raises ToolError without any."""
+    """An enrollment group's key, base64; also from the file that esp-dps.toml names. Raises ToolError without any."""
+    if path is None and GROUP_KEY not in _taken:
+        path = project.group_key_file()
     return keys.symmetric_key(_read(path, GROUP_KEY, "group key", "--group-key-file"), "group key")
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from espdps import inputs, locks
-from espdps.commands.options import SimFolder
-from espdps.devices import folders, profiles
+from espdps.commands.options import SIM_DEFAULT, SimFolder
+from espdps.devices import folders, profiles, project
 from espdps.errors import WRONG_USE, ToolError, of_system
 
 if TYPE_CHECKING:
@@ -33,7 +33,16 @@ class Log(str, enum.Enum):
 @app.command()
 def sim(
     context: typer.Context,
-    folder: Annotated[Path, typer.Option("--dir", help="Its folder: keys, certificates, sim.json.")],
+    *,
+    folder: Annotated[
+        Path,
+        typer.Option(
+            "--dir",
+            help="Its folder: keys, certificates, sim.json.",
+            default_factory=project.needed_simulator,
+            show_default=SIM_DEFAULT,
+        ),
+    ],
     certificate_seconds: Annotated[
         int | None, typer.Option(min=1, help="Life of an issued certificate, to see renewals. Else 30 days.")
     ] = None,
@@ -143,7 +152,14 @@ def _hub(text: str) -> tuple[str, Link]:
 @app.command()
 def board(
     folder: Annotated[Path, typer.Option("--dir", help="Its folder: flash memory and a link to its port.")],
-    profile_name: Annotated[str, typer.Option("--board", help="Board profile.")] = "ESP32_GENERIC",
+    profile_name: Annotated[
+        str | None,
+        typer.Option(
+            "--board",
+            help="Board profile.",
+            show_default="ESPDPS_BOARD, else board in esp-dps.toml, else ESP32_GENERIC",
+        ),
+    ] = None,
     bits: Annotated[int, typer.Option(help="Width of its MicroPython, 32 or 64.")] = 32,
     sim: SimFolder = None,
 ) -> None:
@@ -162,7 +178,8 @@ def board(
     from espdps.virtual_board import virtual_drive
     from espdps.virtual_board.micropython import Unavailable, interpreter
 
-    profile = profiles.load(profile_name)
+    sim = sim or project.simulator()
+    profile = profiles.load(profile_name or project.value("board") or "ESP32_GENERIC")
     if bits not in (32, 64):
         raise ToolError(f"MicroPython has 32 or 64 bits, not {bits}", "--bits 32, as an ESP32; or --bits 64", WRONG_USE)
     ntp = ("127.0.0.1", folders.read_simulator(sim)["ntp_port"]) if sim else None
@@ -182,7 +199,7 @@ def board(
             hosts=hosts,
         )
     except Unavailable as error:
-        raise ToolError(str(error), "when that is mended: make setup") from None
+        raise ToolError(str(error), "fix that, then run this again") from None
     except virtual_board.BoardError as error:
         raise ToolError(
             str(error), "stop the other board, or take another --dir; make setup checks MicroPython"

@@ -8,14 +8,13 @@ from importlib import metadata
 from pathlib import Path
 
 from espdps.credentials import formats
-from espdps.devices import settings_toml, shred
+from espdps.devices import application, settings_toml, shred
 from espdps.devices.folders import Device, read_json
 from espdps.errors import ToolError
 from espdps.files import read
 from espdps.paths import FIRMWARE
 
 FACES = "circuitpython"  # folder of firmware/ with what takes the place of files of the same name
-OWN = ("hardware.py", "main.py")  # of firmware/, which are not the application
 AT_ROOT = ("boot.py", "hardware.py")  # of the faces
 CODE = "/code.py"  # CircuitPython's name for main.py
 SETTINGS = f"/{settings_toml.NAME}"
@@ -30,7 +29,7 @@ LIBRARIES = (
 SECRET = ("/onboarding.key", "/device.key", SETTINGS)
 
 
-def contents(device: Device, firmware: Path = FIRMWARE) -> dict[str, bytes]:
+def contents(device: Device, firmware: Path = FIRMWARE, app: Path | None = None) -> dict[str, bytes]:
     """Path on the drive -> content of every file, secrets last and after them only code.py, which starts the rest.
 
     Not among them: the slots for the issued identity, which are made blank where there is none (SLOTS, BLANK).
@@ -39,7 +38,7 @@ def contents(device: Device, firmware: Path = FIRMWARE) -> dict[str, bytes]:
     files = libraries() | firmware_files(firmware)
     code = files.pop(CODE)
     files["/board.json"] = json.dumps(device.profile.board_json()).encode()
-    files |= application(firmware)
+    files |= application.read(app or firmware)
     for name in ("roots.pem", "device.csr", "onboarding.crt"):
         if (device.folder / name).is_file():
             files[f"/{name}"] = (device.folder / name).read_bytes()
@@ -67,7 +66,7 @@ def firmware_files(firmware: Path = FIRMWARE) -> dict[str, bytes]:
     Raises ToolError.
     """
     faces = firmware / FACES
-    if not all(path.is_file() for path in (faces / "boot.py", *(firmware / name for name in OWN))):
+    if not all(path.is_file() for path in (faces / "boot.py", *(firmware / name for name in application.OWN))):
         raise ToolError(f"{firmware} holds no firmware for CircuitPython", f"it has main.py and a folder {FACES}")
     # A second face takes the place of the first; what else there is are libraries that MicroPython brings along.
     sources = {f"/lib/aziot/{path.name}": path for path in (firmware / "aziot").glob("*.py")}
@@ -77,14 +76,6 @@ def firmware_files(firmware: Path = FIRMWARE) -> dict[str, bytes]:
         sources[f"/{name}" if name in AT_ROOT else f"/lib/{name}"] = path
     files = {name: sources[name].read_bytes() for name in sorted(sources)}
     return files | {CODE: (firmware / "main.py").read_bytes()}
-
-
-def application(firmware: Path = FIRMWARE) -> dict[str, bytes]:
-    """Path on the drive -> content of app.py and the modules beside it. Raises ToolError."""
-    sources = sorted(path for path in firmware.glob("*.py") if path.name not in OWN)
-    if not sources:
-        raise ToolError(f"{firmware} holds no application", "it is app.py, and the modules beside it")
-    return {f"/{source.name}": source.read_bytes() for source in sources}
 
 
 def versions() -> dict[str, str]:
@@ -99,7 +90,7 @@ def libraries() -> dict[str, bytes]:
         package = _installed(name)
         modules = [path for path in package.files or [] if path.suffix == ".py" and ".." not in path.parts]
         if not modules:
-            raise ToolError(f"the package {name} holds no modules", "install it anew: make clean setup")
+            raise ToolError(f"the package {name} holds no modules", f"pip install --no-deps --force-reinstall {name}")
         files |= {f"/lib/{path.as_posix()}": Path(str(path.locate())).read_bytes() for path in sorted(modules)}
     return files
 
@@ -108,7 +99,8 @@ def _installed(name: str) -> metadata.Distribution:
     try:
         return metadata.distribution(name)
     except metadata.PackageNotFoundError:
-        raise ToolError(f"the package {name} is not installed", "make setup installs it") from None
+        hint = f"pip install --no-deps {' '.join(LIBRARIES)}; in a checkout: make setup"
+        raise ToolError(f"the package {name} is not installed", hint) from None
 
 
 def shredding(device: Device) -> bool:

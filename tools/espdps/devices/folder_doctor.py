@@ -16,7 +16,7 @@ from cryptography import x509
 
 from espdps import inputs
 from espdps.credentials import formats, keys, pairs
-from espdps.devices import drive_content, folders, mpy, profiles, settings, settings_toml, shred
+from espdps.devices import application, drive_content, folders, mpy, profiles, settings, settings_toml, shred
 from espdps.errors import ToolError
 from espdps.files import read
 from espdps.paths import BOARDS, FIRMWARE
@@ -54,20 +54,22 @@ def examine(
     *,
     group_key: str | None = None,
     firmware: Path | None = FIRMWARE,
+    app: Path | None = None,
     boards: Path = BOARDS,
     now: datetime | None = None,
 ) -> list[Finding]:
     """Everything that is wrong with a device folder, or worth a note; empty when nothing is.
 
-    `group_key` (base64): the device key must be derived from it. `firmware` None leaves out to compile it; `now` is a
-    time with a zone. A folder whose private values were shredded is judged by what is left. Raises ToolError when the
-    folder itself cannot be read, or the group key is none.
+    `group_key` (base64): the device key must be derived from it. `firmware` None leaves out to compile it; `app` is the
+    application's file or folder, None: the one of the firmware; `now` is a time with a zone. A folder whose private
+    values were shredded is judged by what is left. Raises ToolError when the folder itself cannot be read, or the group
+    key is none.
     """
     if not folder.is_dir():
         raise ToolError(f"{folder} is no folder", "esp-dps new makes one")
     if group_key is not None:
         keys.decode_key(group_key, "group key")
-    return list(_findings(_Folder(folder), group_key, firmware, boards, now or datetime.now(timezone.utc)))
+    return list(_findings(_Folder(folder), group_key, firmware, app, boards, now or datetime.now(timezone.utc)))
 
 
 def admit(folder: Path) -> list[Finding]:
@@ -122,7 +124,7 @@ class _Folder:
 
 
 def _findings(
-    device: _Folder, group_key: str | None, firmware: Path | None, boards: Path, now: datetime
+    device: _Folder, group_key: str | None, firmware: Path | None, app: Path | None, boards: Path, now: datetime
 ) -> Iterator[Finding]:
     yield from device.trouble
     for name in _TEXT:  # this PC may read it, but the board gets it as it is
@@ -140,7 +142,7 @@ def _findings(
     yield from _onboarding(device, now)
     yield from _roots(device, now)
     if profile and profile.circuitpython:
-        yield from _drive(device, profile, firmware)
+        yield from _drive(device, profile, firmware, app)
     elif profile and firmware:
         yield from _compiled(profile, firmware)
     if device.on_board:
@@ -320,7 +322,7 @@ def _compiled(profile: profiles.Profile, firmware: Path) -> Iterator[Finding]:
             return
 
 
-def _drive(device: _Folder, profile: profiles.Profile, firmware: Path | None) -> Iterator[Finding]:
+def _drive(device: _Folder, profile: profiles.Profile, firmware: Path | None, app: Path | None) -> Iterator[Finding]:
     """What a CIRCUITPY drive needs besides."""
     if profile.min_version < _OLDEST_CIRCUITPYTHON:
         version = ".".join(map(str, profile.min_version))
@@ -344,7 +346,7 @@ def _drive(device: _Folder, profile: profiles.Profile, firmware: Path | None) ->
         for part in (
             drive_content.libraries,
             lambda: drive_content.firmware_files(firmware),
-            lambda: drive_content.application(firmware),
+            lambda: application.read(app or firmware),
         ):
             try:
                 files |= part()

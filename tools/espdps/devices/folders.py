@@ -20,7 +20,6 @@ from espdps.devices import profiles, settings, shred
 from espdps.errors import WRONG_USE, ToolError
 from espdps.files import read
 from espdps.files import read_json as read_json
-from espdps.paths import DEVICES
 
 AZURE_HOST = "global.azure-devices-provisioning.net"
 PORT = 8883
@@ -75,7 +74,7 @@ class Device:
         return str(self.config["registration_id"])
 
 
-def create(plan: Plan, devices: Path = DEVICES, *, force: bool = False) -> Path:
+def create(plan: Plan, devices: Path, *, force: bool = False) -> Path:
     """Make devices/<registration id>/ with files 0600 in a folder 0700, and return it.
 
     The folder appears at once with all its files; with `force` it takes the place of one that is there.
@@ -108,7 +107,7 @@ def write_files(folder: str, files: dict[str, bytes]) -> None:
             os.close(descriptor)
 
 
-def find(name: str, devices: Path = DEVICES) -> Path:
+def find(name: str, devices: Path) -> Path:
     """The folder of a device given by its registration id or by a path. Raises ToolError."""
     for folder in (devices / name, Path(name)):
         if (folder / "device.json").is_file():
