@@ -33,7 +33,7 @@ sweep: setup  ## every power cut and every fault (minutes)
 bench: setup  ## measure, beside others, into bench/results.json and bench/chart.svg (minutes)
 	@$(MAKE) --no-print-directory $(SDK) || true
 	@$(MAKE) --no-print-directory $(PEERS) || true
-	@$(VENV)/bin/esp-dps bench
+	@$(PY) -m espdps.bench
 
 lint: $(PACKAGES)  ## check style and types
 	@$(PY) -m ruff check .

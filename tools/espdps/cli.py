@@ -13,7 +13,6 @@ import typer
 from espdps.commands import (
     authority,
     backups,
-    bench,
     credentials,
     device_folders,
     enroll,
@@ -72,7 +71,6 @@ app = typer.Typer(
 # in the order in which a person needs them
 _PLAIN = (
     project, device_folders, fleet, register, flashing, explain, backups, stand_ins, credentials, inspection, authority,
-    bench,
 )  # fmt: skip
 for commands in _PLAIN:
     app.add_typer(commands.app)

@@ -41,7 +41,7 @@ HUB = "hub-1.localhost"
 
 
 def test_a_hundred_devices_at_once(tmp_path: Path) -> None:
-    """Each with a certificate of its own, or measure() raises; a thousand: esp-dps bench load."""
+    """Each with a certificate of its own, or measure() raises; a thousand: python -m espdps.bench load."""
     figures = load.measure(tmp_path, 100)
     assert len(figures.each) == 100
     assert list(figures.each) == sorted(figures.each)

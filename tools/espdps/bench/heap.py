@@ -8,7 +8,6 @@ from __future__ import annotations
 import queue
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,24 +22,6 @@ _LEAST, _MOST = 12 << 10, 56 << 10
 _GRAIN = 512  # bytes between two heaps that are tried
 _AT_ONCE = 8  # most of the time they wait for what DPS tells them to wait
 KINDS = {"ec-p384": "P-384", "rsa-2048": "RSA-2048"}
-# What of a start is told apart, by the name that the device's log gives to its end.
-STAGES = {
-    "loaded": "modules loaded",
-    "dps.connect": "TLS to DPS",
-    "dps.assigning": "registered",
-    "dps.assigned": "chain parsed",
-    "certificate": "certificate checked",
-    "hub.ready": "stored, and at the Hub",
-    "steady": "telemetry",
-}
-
-
-@dataclass(frozen=True)
-class Needs:
-    """Bytes: ``smallest`` heap that reaches each of STAGES, ``live`` of it after collecting what is not needed."""
-
-    smallest: dict[str, int]
-    live: dict[str, int]
 
 
 class Trial:
@@ -49,41 +30,33 @@ class Trial:
     def __init__(self, bench: Bench, devices: Sequence[Path], frozen: bool = True) -> None:
         self._bench, self._devices, self._frozen = bench, devices, frozen
 
-    def reached(self, heap: int, device: Path | None = None, measured: bool = False) -> dict[str, int]:
-        """The steps that a blank board with so much heap gets to, and bytes in use then if that is ``measured``."""
+    def works(self, heap: int, device: Path | None = None) -> bool:
+        """Whether a blank board with so much heap gets to its telemetry."""
         device = device or self._devices[0]
         forget(device)
-        extra = {"BENCH_HEAP": "1"} if measured else {}
-        done = self._bench.run("device_life", device, heap=heap, frozen=self._frozen, extra=extra)
-        return {step.name: step.live for step in steps(done.stdout)}
+        done = self._bench.run("device_life", device, heap=heap, frozen=self._frozen)
+        return any(step.name == "steady" for step in steps(done.stdout))
 
-    def works(self, heap: int) -> bool:
-        return "steady" in self.reached(heap)
-
-    def needs(self) -> Needs:
-        """What each stage takes: above the largest heap of those tried that does not get there. Raises ToolError."""
-        live = self.reached(_MOST, measured=True)
-        if "steady" not in live:
+    def needs(self) -> int:
+        """Bytes: above the largest heap of those tried that does not work. Raises ToolError."""
+        if not self.works(_MOST):
             raise ToolError(f"the board sends no telemetry with {_MOST >> 10} KB of heap", AGAIN)
         tried = list(range(_LEAST, _MOST, _GRAIN))
         waiting: queue.SimpleQueue[Path] = queue.SimpleQueue()
         for device in self._devices:
             waiting.put(device)
 
-        def with_any(heap: int) -> dict[str, int]:
+        def with_any(heap: int) -> bool:
             device = waiting.get()
             try:
-                return self.reached(heap, device)
+                return self.works(heap, device)
             finally:
                 waiting.put(device)
 
         with ThreadPoolExecutor(len(self._devices)) as pool:
             found = list(pool.map(with_any, tried))
-        smallest = {}
-        for name in STAGES:
-            failed = [heap for heap, steps_ in zip(tried, found, strict=True) if name not in steps_]
-            smallest[name] = max(failed, default=_LEAST - _GRAIN) + _GRAIN
-        return Needs(smallest, {name: live[name] for name in STAGES})
+        failed = [heap for heap, works in zip(tried, found, strict=True) if not works]
+        return max(failed, default=_LEAST - _GRAIN) + _GRAIN
 
 
 def made(folder: Path, info: dict[str, Any], kind: str) -> list[Path]:
@@ -98,15 +71,11 @@ def measure(folder: Path) -> list[Row]:
     with serving(folder / "sim", Options(retry_after=0)) as sim:
         for kind, short in KINDS.items():
             devices = made(folder, sim.info, kind)
-            found = Trial(bench, devices).needs()
-            for name, what in STAGES.items():
-                rows.append(Row(what, found.smallest[name] / 1024, "KB", by=f"{short}: smallest heap"))
-                rows.append(Row(what, found.live[name] / 1024, "KB", by=f"{short}: in use then"))
-            whole = found.smallest["steady"]
+            whole = Trial(bench, devices).needs()
             rows.append(Row(f"all, {short}", whole / 1024, "KB", f"<= {BUDGET >> 10}", whole <= BUDGET))
-            within = Trial(Bench(folder / "frozen", frozen=True), devices).needs().smallest["steady"]
+            within = Trial(Bench(folder / "frozen", frozen=True), devices).needs()
             bar = f"<= {FROZEN_BUDGET >> 10}"
             rows.append(Row(f"all, {short}, aziot frozen", within / 1024, "KB", bar, within <= FROZEN_BUDGET))
-            charged = Trial(bench, devices, frozen=False).needs().smallest["steady"]
+            charged = Trial(bench, devices, frozen=False).needs()
             rows.append(Row(f"all, {short}, umqtt and the stand-ins in the heap too", charged / 1024, "KB"))
     return rows

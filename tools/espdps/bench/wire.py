@@ -109,7 +109,6 @@ def _rows(name: str, found: Wire, ours: bool) -> list[Row]:
             rows += [
                 Row(f"{what}: flights", traffic.flights, "", bar, met, name),
                 Row(f"{what}: TLS records out", traffic.records_out, "", by=name),
-                Row(f"{what}: TLS records in", traffic.records_in, "", by=name),
                 Row(f"{what}: bytes out", traffic.bytes_out, "", by=name),
                 Row(f"{what}: bytes in", traffic.bytes_in, "", by=name),
             ]
