@@ -253,7 +253,7 @@ def test_wrong_use(sim: Simulator, words: list[str], says: str) -> None:
 
 def test_of_azure_what_can_be_said_without_it(tmp_path: Path) -> None:
     file, key = key_file(tmp_path)
-    for endpoint in ("https://a.b", "a.b/c", "global.azure-devices-provisioning.net", "a b", "x@y.z", "localhost:1"):
+    for endpoint in ("https://a.b:80", "a.b/c", "global.azure-devices-provisioning.net", "a b", "x@y.z", "localhost:1"):
         done = esp_dps("enroll", "list", "--endpoint", endpoint, "--policy-key-file", file)
         assert done.returncode == 2 and key not in done.stderr, endpoint
     done = esp_dps("enroll", "list", "--endpoint", "a.b")
@@ -393,7 +393,9 @@ def test_az_names_a_policy_by_itself_or_in_full(sim: Simulator, tmp_path: Path) 
     for policy in ("", "a/b", "a//b", "a/b/", "a/b/c/d"):
         done = esp_dps("enroll", "create", "g", "--group", "--credential-policy", policy, "--az", folder=tmp_path)
         assert (done.returncode, done.stdout) == (2, "") and "NAMESPACE/AUTHORITY/POLICY" in done.stderr
-    done = esp_dps("enroll", "create", "g", "--sim", str(sim.directory), "--credential-policy", "a/b/c", folder=tmp_path)
+    done = esp_dps(
+        "enroll", "create", "g", "--sim", str(sim.directory), "--credential-policy", "a/b/c", folder=tmp_path
+    )
     assert (done.returncode, done.stdout) == (2, "") and "by az only" in done.stderr
 
 

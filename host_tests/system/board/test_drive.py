@@ -46,9 +46,10 @@ def test_a_blank_drive_gets_everything_with_secrets_late_and_code_last(bench: Dr
     assert json.loads(bench.text("board.json"))["button"] == "BUTTON"
     assert bench.text("identity.a") == bench.text("identity.b") == "\n" * 12000
     assert "secrets.json" not in {path.name for path in bench.root.rglob("*")}
-    assert ("libraries", "connectionmanager {}, minimqtt {}, ntp {}, ticks {}".format(*drive_content.versions().values())) in (
-        bench.said
-    )
+    assert (
+        "libraries",
+        "connectionmanager {}, minimqtt {}, ntp {}, ticks {}".format(*drive_content.versions().values()),
+    ) in (bench.said)
 
 
 def test_the_key_is_pem_and_that_of_the_csr(bench: DriveBench, tmp_path: Path) -> None:
@@ -80,6 +81,8 @@ def test_settings_say_what_the_folder_says(bench: DriveBench) -> None:
 def test_any_name_and_password_survive(text: str) -> None:
     table: dict[str, str | int] = {"CIRCUITPY_WIFI_SSID": text, "CIRCUITPY_WIFI_PASSWORD": text[::-1]}
     content = settings_toml.merged(table, b"")
+    marked = settings_toml.merged(table, b"\xef\xbb\xbfMINE = 1\r\n")  # as Notepad saves it
+    assert tomllib.loads(marked.decode())["MINE"] == 1
     assert tomllib.loads(content.decode()) == table
     # The documented escapes only, and each line one entry
     assert content.count(b"\n") == 3 and not set(content) & {*range(10), *range(11, 32), 127}

@@ -146,7 +146,7 @@ def test_everything_from_a_simulators_folder(tmp_path: Path) -> None:
         (["new"], "Missing argument"),
         (["new", "dev-1"], "no board is given"),
         (["new", "dev-1", "--board", "UNIX"], "no id scope"),
-        (["new", "dev-1", "--board", "UNIX", "--id-scope", "0ne00ABCDEF"], "no Group key given"),
+        (["new", "dev-1", "--board", "UNIX", "--id-scope", "0ne00ABCDEF"], "no group key given"),
         (["new", "-dev"], "No such option"),
         (["new", "dev/1", "--board", "UNIX", "--id-scope", "0ne00ABCDEF"], "no registration id"),
         (["new", "dev-1", "--board", "UNIX", "--id-scope", "0ne00ABCDEF", "--group-key", GROUP_KEY], "No such option"),

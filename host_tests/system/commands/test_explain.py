@@ -14,7 +14,9 @@ def test_a_code_in_hand() -> None:
     done = esp_dps("explain", "401000")
     assert done.code == 0 and explain("401000").meaning in done.out and "What to do:" in done.out
     table = esp_dps("explain", "connack-5", "--step", "hub.connect", "--json").table
-    assert table["meaning"] == explain("connack-5", "hub.connect").meaning != explain("connack-5", "dps.connect").meaning
+    assert (
+        table["meaning"] == explain("connack-5", "hub.connect").meaning != explain("connack-5", "dps.connect").meaning
+    )
 
 
 def test_one_thing_at_a_time() -> None:

@@ -14,7 +14,7 @@ from espdps.paths import FIRMWARE, ROOT
 TOOLS = ROOT / "tools"
 # From the ground up. A room may import from those before it, and from itself.
 ROOMS = (
-    "errors", "paths", "explain", "files", "locks", "simulator", "credentials", "devices", "board", "azure",
+    "errors", "paths", "explain", "inputs", "locks", "files", "simulator", "credentials", "devices", "board", "azure",
     "virtual_board", "demo", "bench", "commands", "cli",
 )  # fmt: skip
 SIMULATOR = (

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from espdps import inputs
 from espdps.credentials import keys
 from espdps.errors import REFUSED, WRONG_USE, ToolError
 
@@ -21,7 +22,7 @@ OWNER = "provisioningserviceowner"  # the policy that every DPS instance has fro
 TOKEN_SECONDS = 300
 PATIENCE = 30  # seconds for an answer; the hubs' feed says something every 10 s
 LARGEST = 32 << 20  # bytes of an answer; a page of 1,000 enrollments with two certificates each has about 5 MB
-_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)+")
+HTTPS = 443
 _NAMED = re.compile(r"ErrorCode:(\w+);?\s*(.*)", re.DOTALL)
 _TRACKING = re.compile(r"Tracking ID:\s*([^\s-]+)")
 
@@ -34,7 +35,7 @@ class Service:
     host: str
     policy: str
     key: str = field(repr=False)  # base64
-    port: int = 443
+    port: int = HTTPS
     roots: str | None = None
     simulated: bool = False
 
@@ -50,13 +51,11 @@ def simulator(info: dict[str, Any]) -> Service:
 
 def azure(endpoint: str, policy: str, key: str) -> Service:
     """A service of Azure by its host name. Raises ToolError for what is none, and for a key that cannot be one."""
-    if not _HOST.fullmatch(endpoint) or len(endpoint) > 253:
-        hint = "NAME.azure-devices-provisioning.net, without https://; not the global device endpoint"
-        raise ToolError(f"{endpoint!r} is no host name", hint, WRONG_USE)
-    if endpoint.lower().startswith("global."):
-        raise ToolError(f"{endpoint} is for devices", "take NAME.azure-devices-provisioning.net", WRONG_USE)
-    keys.decode_key(key, "policy's key")
-    return Service(endpoint.lower(), policy, key.strip())
+    host = inputs.host(endpoint, "the endpoint", HTTPS).lower()
+    if "." not in host or host.startswith("global."):
+        hint = "take NAME.azure-devices-provisioning.net; the global endpoint is for devices"
+        raise ToolError(f"{host} is not the service's endpoint", hint, WRONG_USE)
+    return Service(host, policy, keys.symmetric_key(key, "policy's key"))
 
 
 class Refused(ToolError):

@@ -21,10 +21,12 @@ from espdps.commands.enroll_target import (
     PolicyName,
     Sim,
     Target,
+    hub_names,
     json_object,
     key,
     pair,
     read_key,
+    read_url,
     say_done,
 )
 from espdps.commands.options import AsJson, Devices, Force
@@ -96,7 +98,7 @@ def device(
     """
     given = {"policy": credential_policy} if credential_policy is not None else {}
     folder, target = devices_folder / name, Target(sim, endpoint, policy_name, policy_key_file, by_az)
-    wanted = enrollment.for_device(folder, group, key(group_key_file), signer, ca, hubs=hubs or (), **given)
+    wanted = enrollment.for_device(folder, group, key(group_key_file), signer, ca, hubs=hub_names(hubs), **given)
     if target.simulator is not None and not by_az:
         scope = str(folders.load(folder).config.get("id_scope"))
         if scope != (served := folders.read_simulator(target.simulator)["id_scope"]):
@@ -177,18 +179,18 @@ def create(
       esp-dps enroll create north --group --sim build/sim --cert ca/root.crt \\
           --allocation static --hub hub-1.localhost --tags '{"site": "north"}'
     """
-    webhook = key(webhook_url_file)
+    webhook = webhook_url_file and read_url(webhook_url_file)
     wanted = Enrollment(
         id=id,
         group=group,
         keys=pair(key_file, secondary_key_file, "--key-file", read_key),
         certificates=pair(cert, secondary_cert, "--cert", enrollment.certificate),
         authorities=pair(ca, secondary_ca, "--ca", enrollment.check_id),
-        device_id=device_id and enrollment.check_id(device_id),
+        device_id=device_id and enrollment.check_device_id(device_id),
         policy=credential_policy,
         reprovision=reprovision.value,
         allocation=allocation.value,
-        hubs=hubs or (),
+        hubs=hub_names(hubs),
         webhook=(webhook, webhook_api) if webhook else None,
         tags=json_object(tags, "--tags"),
         desired=json_object(desired, "--desired"),

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from espdps import files
+from espdps import files, inputs
 from espdps.azure import az, service_client
 from espdps.azure.dps_client import DpsClient
 from espdps.azure.enrollment import Body, Key
@@ -20,9 +20,7 @@ from espdps.commands.options import SIM_DEFAULT
 from espdps.devices import folders, project
 from espdps.errors import WRONG_USE, ToolError
 
-Sim = Annotated[
-    Path | None, typer.Option("--sim", help="Folder of a running simulator.", show_default=SIM_DEFAULT)
-]
+Sim = Annotated[Path | None, typer.Option("--sim", help="Folder of a running simulator.", show_default=SIM_DEFAULT)]
 Endpoint = Annotated[str | None, typer.Option(help="NAME.azure-devices-provisioning.net")]
 PolicyName = Annotated[str, typer.Option(help="Shared access policy of --endpoint.")]
 PolicyKeyFile = Annotated[Path | None, typer.Option(help="File with that policy's key, base64.")]
@@ -68,11 +66,17 @@ def key(path: Path | None) -> Key | None:
 
 
 def read_key(path: Path) -> Key:
-    try:
-        text = files.read(path).decode().strip()
-    except UnicodeDecodeError:
-        raise ToolError(f"{path} is not text", "it holds the key in base64, in one line: copy it anew") from None
-    return Key(text, az.content_of(path))
+    return Key(secrets.key_file(path), az.content_of(path))
+
+
+def read_url(path: Path) -> Key:
+    """A URL with a key in it, out of a file."""
+    return Key(inputs.bare(inputs.decode(files.read(path), str(path))), az.content_of(path))
+
+
+def hub_names(names: list[str] | None) -> list[str]:
+    """Host names of hubs, also out of URLs. Raises ToolError."""
+    return [inputs.host(name, "--hub", folders.PORT) for name in names or ()]
 
 
 def pair(primary: Any, secondary: Any, option: str, read: Callable[[Any], Any]) -> list[Any]:

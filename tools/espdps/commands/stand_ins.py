@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from espdps import locks
+from espdps import inputs, locks
 from espdps.commands.options import SIM_DEFAULT, SimFolder
 from espdps.devices import folders, profiles, project
 from espdps.errors import WRONG_USE, ToolError, of_system
@@ -104,7 +104,7 @@ def sim(
     from espdps.simulator.trouble import scenario as scenarios
 
     try:
-        rules = scenarios.parse(scenario.read_text()) if scenario else Scenario()
+        rules = scenarios.parse(inputs.decode(scenario.read_bytes(), str(scenario))) if scenario else Scenario()
     except OSError as error:
         raise of_system(error, scenario, exit_code=WRONG_USE) from None
     except ValueError as error:

@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ..errors import ServiceError, timestamp
-from ..memory.records import ALLOCATIONS, ID, Enrollment, new_key
+from ..memory.records import ALLOCATIONS, DEVICE_ID, ID, Enrollment, new_key
 from ..memory.state import State
 from ..trust import signers
 from .allocation import check_twin
@@ -35,8 +35,8 @@ def read(id: str, group: bool, body: Any, existing: Enrollment | None, state: St
     if status not in _STATUS:
         raise _wrong("provisioningStatus: enabled or disabled.")
     policy, device_id = body.get("credentialPolicyName"), None if group else body.get("deviceId")
-    for name, value in (("credentialPolicyName", policy), ("deviceId", device_id)):
-        if value is not None and not (isinstance(value, str) and ID.fullmatch(value)):
+    for name, value, form in (("credentialPolicyName", policy, ID), ("deviceId", device_id, DEVICE_ID)):
+        if value is not None and not (isinstance(value, str) and form.fullmatch(value)):
             raise _wrong(f"{name}: not a valid name.")
     # Inference: that the service looks the policy up when it is named, as it does with hubs and authorities.
     if policy is not None and state.policies.get(policy) is None:

@@ -23,6 +23,7 @@ from .twin import Document, Twin
 
 # Lenient on purpose: the documentation allows a dash at the end, the specification no special at either end.
 ID = re.compile(r"[A-Za-z0-9\-._:]{1,128}")
+DEVICE_ID = re.compile(r"[A-Za-z0-9\-._:%*?!(),=@$']{1,128}")  # of a hub, without what cannot be in a topic of MQTT
 ALLOCATIONS = ("hashed", "geoLatency", "static", "custom")
 
 
