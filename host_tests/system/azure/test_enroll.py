@@ -29,7 +29,7 @@ AZ_OPTIONS = """
     --secondary-certificate-path --root-ca-name --secondary-root-ca-name --device-id --credential-policy-name
     --reprovision-policy --allocation-policy --iot-hubs --webhook-url --api-version --initial-twin-tags
     --initial-twin-properties --edge-enabled --provisioning-status --registration-id --certificate-name --path --etag
-    --show-keys --query --output --adr-namespace --adr-ca-name --adr-cert-policy-name
+    --show-keys --query --output --auth-type --adr-namespace --adr-ca-name --adr-cert-policy-name
 """.split()
 CERTIFICATE_FILES = ("--path", "--certificate-path", "--secondary-certificate-path")
 
@@ -82,7 +82,8 @@ def test_a_device_by_one_command(sim: Simulator, tmp_path: Path) -> None:
     made(sim, tmp_path, "one", "--device-key-file", "one.key")
     words = ("device", "one", "--devices", "devices")
     assert json.loads(enroll(sim, *words, "--json", folder=tmp_path)) == {
-        "id": "one", "kind": "individual", "attestation": "symmetricKey", "status": "enabled", "policy": "default",
+        "id": "one", "kind": "individual", "attestation": "symmetricKey", "status": "enabled",
+        "policy": "default/issuer/default",
         "allocation": "hashed", "hubs": [], "created": True,
     }  # fmt: skip
     with dps_device(sim.info, "one", key) as device:
@@ -160,8 +161,19 @@ def test_all_that_create_can_say(sim: Simulator, tmp_path: Path) -> None:
     url = tmp_path / "url"
     url.write_text("http://127.0.0.1:1/api?code=s3cret-of-the-function\n")
     file, key = key_file(tmp_path)
-    words = ("--key-file", file, "--device-id", "pump", "--credential-policy", "default", "--allocation", "custom")
-    more = ("--webhook-url-file", url, "--hub", "hub-1.localhost", "--tags", '{"a": 1}', "--desired", '{"b": 2}')
+    words = ("--key-file", file, "--device-id", "pump", "--credential-policy", "default/issuer/default")
+    more = (
+        "--allocation",
+        "custom",
+        "--webhook-url-file",
+        url,
+        "--hub",
+        "hub-1.localhost",
+        "--tags",
+        '{"a": 1}',
+        "--desired",
+        '{"b": 2}',
+    )
     output = enroll(sim, "create", "all", *words, *more, "--reprovision", "reset", "--edge", "--disabled")
     shown = json.loads(enroll(sim, "show", "all"))
     assert {name: shown[name] for name in shown if name not in ("etag", "createdDateTimeUtc", "lastUpdatedDateTimeUtc")} == {
@@ -169,7 +181,9 @@ def test_all_that_create_can_say(sim: Simulator, tmp_path: Path) -> None:
         "attestation": {"type": "symmetricKey"},
         "capabilities": {"iotEdge": True},
         "provisioningStatus": "disabled",
-        "credentialPolicyName": "default",
+        "namespaceName": "default",
+        "certificateAuthorityName": "issuer",
+        "certificatePolicyName": "default",
         "reprovisionPolicy": {"updateHubAssignment": True, "migrateDeviceData": False},
         "allocationPolicy": "custom",
         "iotHubs": ["hub-1.localhost"],
@@ -215,7 +229,7 @@ def test_a_change_of_somebody_else_is_not_lost(sim: Simulator) -> None:
         def show(self, id: str, group: bool) -> dict[str, Any]:
             found = super().show(id, group)
             body = {**found, "deviceId": "theirs"}
-            assert api_call(sim.info, "PUT", "/enrollments/raced", body, If_Match=found["etag"])[0] == 200
+            assert api_call(sim.info, "PUT", "/enrollments/raced?api-version=2026-11-01", body, If_Match=found["etag"])[0] == 200
             return found
 
     client = Raced(simulator(sim.info))
@@ -345,10 +359,13 @@ def test_az_for_a_device_and_for_an_authority(sim: Simulator, tmp_path: Path) ->
         jq.write_text(f"#!{sys.executable}\nimport json, sys\nprint(json.load(open(sys.argv[3]))[sys.argv[2][1:]])\n")
         jq.chmod(0o700)
     made(sim, tmp_path, "four")
-    (command,), text = az(tmp_path, "device", "four", "--devices", "devices")
+    full = ("--credential-policy", "contoso/issuer/short")
+    (command,), text = az(tmp_path, "device", "four", "--devices", "devices", *full)
     assert option(command, "--primary-key") == derive(group_key(sim.info), "four")
-    assert option(command, "--credential-policy-name") == "default"
+    assert option(command, "--adr-cert-policy-name") == "short"
     assert option(command, "--primary-key") not in text
+    done = esp_dps("enroll", "device", "four", "--devices", "devices", "--az", folder=tmp_path)
+    assert done.returncode == 2 and "no credential policy is named" in done.stderr
 
     assert esp_dps("ca", "root", "R", folder=tmp_path).returncode == 0
     (command,), _ = az(tmp_path, "create", "g", "--group", "--ca", "contoso")
@@ -384,17 +401,119 @@ def test_az_for_a_device_and_for_an_authority(sim: Simulator, tmp_path: Path) ->
         assert commands[-1][2 : 2 + len(verb)] == verb
 
 
-def test_az_names_a_policy_by_itself_or_in_full(sim: Simulator, tmp_path: Path) -> None:
-    (command,), _ = az(tmp_path, "create", "g", "--group", "--credential-policy", "short")
-    assert option(command, "--credential-policy-name") == "short" and "--adr-namespace" not in command
+OLD = ("--api-version", "2025-07-01-preview")
+
+
+def test_az_names_a_policy_in_full_or_as_before_where_told_to(tmp_path: Path) -> None:
     (command,), _ = az(tmp_path, "create", "g", "--group", "--credential-policy", "contoso/issuer/short")
     assert option(command, "--adr-namespace") == "contoso" and option(command, "--adr-ca-name") == "issuer"
     assert option(command, "--adr-cert-policy-name") == "short" and "--credential-policy-name" not in command
-    for policy in ("", "a/b", "a//b", "a/b/", "a/b/c/d"):
-        done = esp_dps("enroll", "create", "g", "--group", "--credential-policy", policy, "--az", folder=tmp_path)
-        assert (done.returncode, done.stdout) == (2, "") and "NAMESPACE/AUTHORITY/POLICY" in done.stderr
-    done = esp_dps("enroll", "create", "g", "--sim", str(sim.directory), "--credential-policy", "a/b/c", folder=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "") and "by az only" in done.stderr
+    (command,), _ = az(tmp_path, "create", "g", "--group", "--credential-policy", "short", *OLD)
+    assert option(command, "--credential-policy-name") == "short" and "--adr-namespace" not in command
+    for policy, api in (
+        ("", ()), ("short", ()), ("a/b", ()), ("a//b", ()), ("a/b/", ()), ("a/b/c/d", ()), ("a/b/c", OLD), ("", OLD),
+    ):  # fmt: skip
+        words = ("create", "g", "--group", "--credential-policy", policy, *api)
+        done = esp_dps("enroll", *words, "--az", folder=tmp_path)
+        assert (done.returncode, done.stdout) == (2, "") and "credential policy" in done.stderr, policy
+
+
+def test_az_signs_in_by_entra(tmp_path: Path) -> None:
+    (command,), _ = az(tmp_path, "show", "g", "--group", "--auth", "entra")
+    assert option(command, "--auth-type") == "login"
+    (command,), _ = az(tmp_path, "ca", "list", "--auth", "entra")  # of the resource manager: always so
+    assert "--auth-type" not in command
+    (command,), _ = az(tmp_path, "show", "g", "--group")
+    assert "--auth-type" not in command
+
+
+# The policy, by both versions
+
+
+def test_a_policy_in_full(sim: Simulator, tmp_path: Path) -> None:
+    sim.add_issuer("line-8")
+    sim.add_policy("line-8/short", certificate_seconds=600)
+    key = ("--key-file", key_file(tmp_path)[0])
+    said = enroll(sim, "create", "full", *key, "--credential-policy", "default/line-8/short")
+    assert "certificates by policy default/line-8/short" in said
+    shown = json.loads(enroll(sim, "show", "full"))
+    assert (shown["namespaceName"], shown["certificateAuthorityName"], shown["certificatePolicyName"]) == (
+        "default", "line-8", "short",
+    )  # fmt: skip
+    assert "credentialPolicyName" not in shown
+    for change in ("disable", "enable"):  # read and written back whole
+        assert "default/line-8/short" in enroll(sim, change, "full")
+    row = [json.loads(line) for line in enroll(sim, "list", "--json").splitlines()]
+    assert [one["policy"] for one in row if one["id"] == "full"] == ["default/line-8/short"]
+    for policy in ("other/line-8/short", "default/other/short", "default/line-8/other"):
+        error = refused(3, sim, "create", "never", *key, "--credential-policy", policy)
+        assert "the namespace that is linked to this service" in error
+    assert "API version" in refused(2, sim, "show", "full", "--api-version", "latest")
+
+
+def test_a_policy_as_before_only_where_told_to(sim: Simulator, tmp_path: Path) -> None:
+    key = ("--key-file", key_file(tmp_path)[0])
+    error = refused(2, sim, "create", "before", *key, "--credential-policy", "default")
+    assert "NAMESPACE/AUTHORITY/POLICY" in error and "2025-07-01-preview" in error
+    said = enroll(sim, "create", "before", *key, "--credential-policy", "default", *OLD)
+    assert "certificates by policy default" in said
+    shown = json.loads(enroll(sim, "show", "before", *OLD))
+    assert shown["credentialPolicyName"] == "default" and "namespaceName" not in shown
+    assert "by policy default" in enroll(sim, "disable", "before", *OLD)
+
+
+# Microsoft Entra ID
+
+
+def test_entra_by_the_simulators_token(sim: Simulator, tmp_path: Path) -> None:
+    entra = ("--auth", "entra")
+    assert "created" in enroll(sim, "create", "by-entra", "--key-file", key_file(tmp_path)[0], *entra)
+    assert "disabled" in enroll(sim, "disable", "by-entra", *entra)
+    assert json.loads(enroll(sim, "list", "--json", *entra).splitlines()[0])["id"] == "boards"
+    done = esp_dps("registry", "authorities", "--sim", sim.directory, *entra)
+    assert done.returncode == 0 and "issuer" in done.stdout, done.stderr
+    wrong = {**sim.info, "service_bearer": sim.info["service_bearer"][:-1] + "_"}
+    (tmp_path / "sim.json").write_text(json.dumps(wrong))
+    done = esp_dps("enroll", "list", "--sim", tmp_path, *entra)
+    assert done.returncode == 3 and "401002" in done.stderr and sim.info["service_bearer"][:-1] not in done.stderr
+
+
+def fake_identity(folder: Path, body: str) -> str:
+    """A stand-in for azure-identity, for PYTHONPATH: what esp-dps uses of it, as its reference has it."""
+    for name in ("azure/identity", "azure/core"):
+        (folder / "fake" / name).mkdir(parents=True)
+    (folder / "fake/azure/core/exceptions.py").write_text(
+        "class ClientAuthenticationError(Exception):\n"
+        "    def __init__(self, message):\n        super().__init__(message)\n        self.message = message\n"
+    )
+    (folder / "fake/azure/identity/__init__.py").write_text(
+        "from azure.core.exceptions import ClientAuthenticationError\n"
+        "class DefaultAzureCredential:\n    def get_token(self, *scopes):\n" + body
+    )
+    return os.pathsep.join((str(folder / "fake"), str(ROOT / "tools")))
+
+
+def test_entra_gives_no_token(tmp_path: Path) -> None:
+    words = ("enroll", "list", "--auth", "entra", "--endpoint")
+    path = fake_identity(tmp_path, "        raise ClientAuthenticationError('Nobody is signed in.\\nAttempted: …')\n")
+    done = esp_dps(*words, "contoso.azure-devices-provisioning.net", PYTHONPATH=path)
+    assert done.returncode == 1 and "gave no token: Nobody is signed in." in done.stderr and "az login" in done.stderr
+    for other in (
+        "contoso.example.com",
+        "azure-devices-provisioning.net.example.com",
+        "contoso-azure-devices-provisioning.net",
+    ):
+        done = esp_dps(*words, other, PYTHONPATH=path)
+        assert done.returncode == 2 and "not the name of a DPS instance" in done.stderr, other
+
+
+def test_entra_needs_its_package(tmp_path: Path) -> None:
+    path = fake_identity(tmp_path, "        pass\n")
+    (tmp_path / "fake/azure/identity/__init__.py").write_text("raise ImportError\n")
+    done = esp_dps(
+        "enroll", "list", "--auth", "entra", "--endpoint", "contoso.azure-devices-provisioning.net", PYTHONPATH=path
+    )
+    assert done.returncode == 2 and "azure-identity" in done.stderr and "pip install 'esp-dps[entra]'" in done.stderr
 
 
 # Services gone bad

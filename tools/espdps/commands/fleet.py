@@ -150,16 +150,14 @@ def fleet(
             ) from None
     if as_json:
         output.print_json(
-            {**asdict(totals), "rate": round(totals.rate, 1), "to": str(devices_folder)}
-            | {"manifest": str(manifest)}
+            {**asdict(totals), "rate": round(totals.rate, 1), "to": str(devices_folder)} | {"manifest": str(manifest)}
         )
     else:
         if bad > SHOWN:
             output.err.print(f"… and {bad - SHOWN:,} more bad rows: see the manifest", soft_wrap=True)
         rate = f" in {totals.seconds:.1f} s, {totals.rate:,.0f} a second" if totals.made else ""
         output.out.print(
-            f"{devices_folder}: {totals.made:,} made{rate}; "
-            f"{totals.kept:,} kept from before, {totals.bad:,} bad rows",
+            f"{devices_folder}: {totals.made:,} made{rate}; {totals.kept:,} kept from before, {totals.bad:,} bad rows",
             soft_wrap=True,
         )
         output.out.print(f"{manifest}: what became of each row", soft_wrap=True)
