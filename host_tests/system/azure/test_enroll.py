@@ -229,7 +229,10 @@ def test_a_change_of_somebody_else_is_not_lost(sim: Simulator) -> None:
         def show(self, id: str, group: bool) -> dict[str, Any]:
             found = super().show(id, group)
             body = {**found, "deviceId": "theirs"}
-            assert api_call(sim.info, "PUT", "/enrollments/raced?api-version=2026-11-01", body, If_Match=found["etag"])[0] == 200
+            assert (
+                api_call(sim.info, "PUT", "/enrollments/raced?api-version=2026-11-01", body, If_Match=found["etag"])[0]
+                == 200
+            )
             return found
 
     client = Raced(simulator(sim.info))
@@ -476,6 +479,34 @@ def test_entra_by_the_simulators_token(sim: Simulator, tmp_path: Path) -> None:
     (tmp_path / "sim.json").write_text(json.dumps(wrong))
     done = esp_dps("enroll", "list", "--sim", tmp_path, *entra)
     assert done.returncode == 3 and "401002" in done.stderr and sim.info["service_bearer"][:-1] not in done.stderr
+
+
+def test_entra_by_azure_identity_and_az(sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real azure-identity, which asks az for a token of the DPS service API, and a stand-in for az."""
+    from espdps.azure import entra
+    from espdps.azure.dps_client import DpsClient
+    from espdps.azure.service_client import Refused, Service
+
+    az = tmp_path / "az"
+    az.write_text(
+        f"#!{sys.executable}\nimport json, sys, time\n"
+        f'open("{tmp_path}/said", "a").write(" ".join(sys.argv[1:]) + "\\n")\n'
+        f'print(json.dumps({{"accessToken": open("{tmp_path}/token").read(), "expires_on": int(time.time()) + 3600}}))\n'
+    )
+    az.chmod(0o700)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "AzureCliCredential")  # and nobody else is asked
+    for token, good in ((sim.info["service_bearer"], True), ("of-another-service", False)):
+        (tmp_path / "token").write_text(token)
+        service = Service("localhost", entra.authorization(), sim.info["https_port"], sim.info["roots"], simulated=True)
+        client = DpsClient(service)
+        if good:
+            assert [one["enrollmentGroupId"] for one in client.all(True)][0] == "boards"
+        else:
+            with pytest.raises(Refused, match="401002"):
+                client.show("boards", True)
+    asked = (tmp_path / "said").read_text().splitlines()
+    assert asked and all("https://azure-devices-provisioning.net" in line for line in asked)
 
 
 def fake_identity(folder: Path, body: str) -> str:
