@@ -118,8 +118,9 @@ def test_az_for_a_device_and_for_an_authority(sim: Simulator, tmp_path: Path) ->
     assert option(command, "--primary-key") == derive(group_key(sim.info), "four")
     assert option(command, "--adr-cert-policy-name") == "short"
     assert option(command, "--primary-key") not in text
-    done = esp_dps("enroll", "device", "four", "--devices", "devices", "--az", folder=tmp_path)
-    assert done.returncode == 2 and "no credential policy is named" in done.stderr
+    for environment in ({}, {"ESPDPS_SIM": str(sim.directory)}):
+        done = esp_dps("enroll", "device", "four", "--devices", "devices", "--az", folder=tmp_path, **environment)
+        assert done.returncode == 2 and "no credential policy is named" in done.stderr
 
     assert esp_dps("ca", "root", "R", folder=tmp_path).returncode == 0
     (command,), _ = az(tmp_path, "create", "g", "--group", "--ca", "contoso")

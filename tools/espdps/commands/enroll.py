@@ -99,7 +99,8 @@ def device(
           --group-key-file group.key
     """
     folder, target = devices_folder / name, Target(sim, endpoint, policy_name, policy_key_file, by_az, auth, api)
-    if credential_policy is None and target.simulator is not None and enrollment.named_in_full(api):
+    # --az is for Azure, also in a project folder that has a simulator.
+    if credential_policy is None and target.simulator is not None and not by_az and enrollment.named_in_full(api):
         credential_policy = enrollment.policy_for(folder, folders.read_simulator(target.simulator))
     wanted = enrollment.for_device(
         folder, group, key(group_key_file), signer, ca, hubs=hubs or (), policy=credential_policy, api=api
