@@ -21,7 +21,7 @@ from espdps.paths import ROOT
 GROUP_KEY = base64.b64encode(bytes(range(64))).decode()
 PASSWORD = "correct horse battery"
 COMMANDS = """
-    new list doctor register fleet flash monitor explain erase backup restore sim board demo keygen csr derive-key sas inspect bench
+    init new list doctor register fleet flash monitor explain erase backup restore sim board demo keygen csr derive-key sas inspect
 """.split()
 
 

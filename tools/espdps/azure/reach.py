@@ -26,7 +26,7 @@ NTP_PORT = 123
 NO_TLS = "Something else answers there, or something on the way swallows it."
 # OpenSSL's X509_V_ERR_…: not yet valid, expired, wrong host name, wrong address
 _CODES = {9: "tls-date", 10: "tls-date", 62: "tls-name", 64: "tls-name"}
-REMEDIES = {  # as explain.py has them, but this is a PC
+REMEDIES = {  # as explain has them, but this is a PC
     "tls-root": "Make the device folder anew with the right --roots, or without for Azure; or something in the network "
     "opens TLS connections. Never turn the check off.",
     "tls-name": explain("tls-name").remedy,

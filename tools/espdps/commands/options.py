@@ -26,6 +26,16 @@ Devices = Annotated[
         show_default="devices/ of the project folder",
     ),
 ]
+
+
+class AuthKind(str, Enum):
+    """How a service is asked: by Microsoft Entra ID, or by a key of a shared access policy."""
+
+    entra = "entra"
+    key = "key"
+
+
+Auth = Annotated[AuthKind, typer.Option(help="Sign in by Microsoft Entra ID, or by the key of a shared access policy.")]
 CaFolder = Annotated[
     Path,
     typer.Option(

@@ -212,7 +212,7 @@ class DpsConnection:
         state, enrollment = self._dps.state, operation.enrollment
         body = allocation.request(
             enrollment,
-            enrollment_json.write(enrollment),
+            enrollment_json.write(enrollment, enrollment.webhook_version or ""),
             self._context(operation),
             state.registration(self.device),
             state.linked(enrollment),

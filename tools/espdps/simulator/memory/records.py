@@ -24,6 +24,9 @@ from .twin import Document, Twin
 # Lenient on purpose: the documentation allows a dash at the end, the specification no special at either end.
 ID = re.compile(r"[A-Za-z0-9\-._:]{1,128}")
 DEVICE_ID = re.compile(r"[A-Za-z0-9\-._:%*?!(),=@$']{1,128}")  # of a hub, without what cannot be in a topic of MQTT
+NAMESPACE = "default"  # the one that the simulated DPS and hubs are linked to
+ISSUER = "issuer"  # these two are in the namespace from the start
+POLICY = "default"
 ALLOCATIONS = ("hashed", "geoLatency", "static", "custom")
 
 
@@ -44,7 +47,8 @@ class Enrollment(Record):
     the signers of a group and the client certificates of an individual enrollment, or with ``ca_references``, the names
     of one or two CertificateAuthority that sign for a group.
 
-    ``certificate_seconds``: life of its devices' issued certificates; None leaves that to ``credential_policy``.
+    ``certificate_seconds``: life of its devices' issued certificates; None leaves that to ``credential_policy``, which
+    is ``ISSUER/POLICY``, or a name alone (see policy_key).
     ``reprovision``, for a registration that is given another hub than before: ``migrate`` the device's twin there,
     ``reset`` it, or ``never`` leave the hub. ``hubs``: those linked for it, all of the service when empty.
     ``allocation``: one of ALLOCATIONS; ``webhook`` and its ``webhook_version`` are for ``custom``.
@@ -60,7 +64,7 @@ class Enrollment(Record):
     secondary_key: str = field(default="", repr=False)
     certificates: tuple[x509.Certificate, ...] = ()
     ca_references: tuple[str, ...] = ()
-    credential_policy: str | None = "default"
+    credential_policy: str | None = POLICY
     certificate_seconds: int | None = None
     reprovision: str = "migrate"
     provisioning_status: str = "enabled"
@@ -219,16 +223,13 @@ def device_key(hub: str, id: str) -> str:
 
 
 @dataclass
-class Policy(Record):
-    """A credential policy of the registry's namespace: how certificates are issued to its devices.
+class Issuer(Record):
+    """A certificate authority of the registry's namespace that issues to devices, below the one root.
 
-    ``key_types``, of options.KEY_TYPES, and ``certificate_seconds``: as in the options where they are left out.
     ``revoked``: its former intermediates.
     """
 
     name: str
-    key_types: tuple[str, ...] = ()
-    certificate_seconds: int | None = None
     revoked: tuple[x509.Certificate, ...] = ()
     etag: str = field(default_factory=new_etag)
     created: str = field(default_factory=timestamp)
@@ -237,6 +238,31 @@ class Policy(Record):
     @property
     def key(self) -> str:
         return self.name.lower()
+
+
+@dataclass
+class CertificatePolicy(Record):
+    """A certificate policy of an issuer: how certificates are issued to devices.
+
+    ``key_types``, of options.KEY_TYPES, and ``certificate_seconds``: as in the options where they are left out.
+    """
+
+    name: str
+    issuer: str = ISSUER
+    key_types: tuple[str, ...] = ()
+    certificate_seconds: int | None = None
+    etag: str = field(default_factory=new_etag)
+    created: str = field(default_factory=timestamp)
+    updated: str = field(default_factory=timestamp)
+
+    @property
+    def key(self) -> str:
+        return policy_key(f"{self.issuer}/{self.name}")
+
+
+def policy_key(policy: str) -> str:
+    """``ISSUER/POLICY``, or the name of a policy alone: of the issuer that is there from the start."""
+    return (policy if "/" in policy else f"{ISSUER}/{policy}").lower()
 
 
 @dataclass

@@ -15,16 +15,18 @@ from ..options import Link
 from . import hub_choice
 from .records import (
     CertificateAuthority,
+    CertificatePolicy,
     Device,
     Enrollment,
+    Issuer,
     NamespaceDevice,
     Operation,
-    Policy,
     Registration,
     Unassigned,
     device_key,
     enrollment_key,
     new_etag,
+    policy_key,
 )
 from .storage import Storage, Table
 from .twin import Document, Twin
@@ -45,7 +47,8 @@ class State:
         self.authorities = Table(storage, CertificateAuthority)
         self.registrations = Table(storage, Registration)
         self._devices = Table(storage, Device)
-        self.policies = Table(storage, Policy)
+        self.issuers = Table(storage, Issuer)
+        self.policies = Table(storage, CertificatePolicy)
         self.namespace = Table(storage, NamespaceDevice)
 
     # Enrollments
@@ -187,6 +190,12 @@ class State:
             if registration is not None:
                 self.registrations.remove(registration)
             return registration is not None
+
+    # Policies
+
+    def policy(self, name: str) -> CertificatePolicy | None:
+        """By ``ISSUER/POLICY``, or by the name alone for one of the issuer that is there from the start."""
+        return self.policies.get(policy_key(name))
 
     # Devices of the hubs
 

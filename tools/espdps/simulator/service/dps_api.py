@@ -1,10 +1,12 @@
 """The DPS service API over HTTPS: enrollments, enrollment groups and registrations, for tools that prepare them.
 
-Checks the policy's token at each call, also of what others add; keys go out only as an attestation mechanism.
+Checks the token at each call, also of what others add: the policy's, or one that stands for Microsoft Entra ID's. Keys
+go out only as an attestation mechanism.
 """
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -21,11 +23,13 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class ServiceApi:
-    """``policy``: name and key (base64) of the one shared access policy."""
+    """``policy``: name and key (base64) of the one shared access policy. ``bearer``: a token of our own making, good
+    for all that one of Microsoft Entra ID could be good for.
+    """
 
-    def __init__(self, state: State, policy_name: str, policy_key: str) -> None:
+    def __init__(self, state: State, policy_name: str, policy_key: str, bearer: str) -> None:
         self._state = state
-        self._policy_name, self._policy_key = policy_name, policy_key
+        self._policy_name, self._policy_key, self._bearer = policy_name, policy_key, bearer
 
     def application(self) -> web.Application:
         application = web.Application(middlewares=[self._guard])
@@ -56,8 +60,14 @@ class ServiceApi:
             return web.json_response(error_body(error.status * 1000, f"{error.reason}."), status=error.status)
 
     def _authorize(self, request: web.Request) -> None:
+        given = request.headers.get("Authorization", "")
+        scheme, _, text = given.partition(" ")
+        if scheme.lower() == "bearer":  # RFC 6750, 2.1; RFC 9110, 11.1: schemes are told without regard to case
+            if not hmac.compare_digest(text.encode(errors="replace"), self._bearer.encode()):
+                raise ServiceError(401, 401002, "Unauthorized.")
+            return
         try:
-            token = sas.parse(request.headers.get("Authorization", ""))
+            token = sas.parse(given)
         except sas.BadToken:
             raise ServiceError(401, 401002, "Unauthorized.") from None
         good = (
@@ -78,7 +88,7 @@ class ServiceApi:
     # Enrollments
 
     async def _get(self, request: web.Request, group: bool) -> web.Response:
-        return _enrollment_response(self._find(request, group))
+        return _enrollment_response(request, self._find(request, group))
 
     async def _put(self, request: web.Request, group: bool) -> web.Response:
         id = name_in(request)
@@ -87,9 +97,9 @@ class ServiceApi:
         existing = self._state.enrollment(id, group)
         if existing is not None:
             check_etag(request, existing.etag, required=True)
-        enrollment = enrollment_json.read(id, group, body, existing, self._state)
+        enrollment = enrollment_json.read(id, group, body, existing, self._state, _version(request))
         self._state.put_enrollment(enrollment)
-        return _enrollment_response(enrollment)
+        return _enrollment_response(request, enrollment)
 
     async def _delete(self, request: web.Request, group: bool) -> web.Response:
         enrollment = self._find(request, group)
@@ -99,7 +109,7 @@ class ServiceApi:
 
     async def _query(self, request: web.Request, group: bool) -> web.Response:
         kept = [one for one in self._state.enrollments.all() if one.group == group]
-        records = [(one.key, enrollment_json.write(one)) for one in kept]
+        records = [(one.key, enrollment_json.write(one, _version(request))) for one in kept]
         return await query.answer(request, "enrollmentGroup" if group else "enrollment", records)
 
     async def _mechanism(self, request: web.Request, group: bool) -> web.Response:
@@ -165,8 +175,12 @@ def check_etag(request: web.Request, etag: str, required: bool) -> None:
         raise ServiceError(409, 409203, "Precondition failed.")
 
 
-def _enrollment_response(enrollment: Enrollment) -> web.Response:
-    return web.json_response(enrollment_json.write(enrollment), headers={"ETag": enrollment.etag})
+def _version(request: web.Request) -> str:
+    return str(request.query["api-version"])
+
+
+def _enrollment_response(request: web.Request, enrollment: Enrollment) -> web.Response:
+    return web.json_response(enrollment_json.write(enrollment, _version(request)), headers={"ETag": enrollment.etag})
 
 
 def _registration_body(registration: Registration) -> dict[str, Any]:
