@@ -6,11 +6,11 @@ May be called from any thread; what has to do with connections is done in the si
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
 from typing import Any
 
+from . import strict_json
 from .dps.dps import Allocate, Dps
 from .events import Event, EventLog
 from .hub.hub import Hub
@@ -160,7 +160,7 @@ class Controls:
         """Calls a method of a device; its status and payload. Raises KeyError, and ServiceError when the device is not
         there, does not take methods, or does not answer within so many seconds.
         """
-        call = self._hub.call(self.device(id), name, json.dumps(payload).encode(), timeout)
+        call = self._hub.call(self.device(id), name, strict_json.write(payload), timeout)
         return self._result(call)
 
     def revoke_policy(self, name: str = DEFAULT) -> None:

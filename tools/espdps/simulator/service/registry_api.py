@@ -18,7 +18,8 @@ from ..memory.twin import check, merged
 from ..options import KEY_TYPES
 from ..registry.namespace import NAMESPACE, Registry
 from . import query
-from .dps_api import check_etag, name_in, read_json
+from .dps_api import check_etag, name_in
+from .routes import Api, Routes, answer, dps_error, read_json
 
 _DAY = 86400
 _DAYS = range(1, 91)  # the documentation says 7 to 90, that of an earlier preview 1 to 90
@@ -29,24 +30,24 @@ class RegistryApi:
     def __init__(self, registry: Registry, state: State, hub: Hub) -> None:
         self._registry, self._state, self._hub = registry, state, hub
 
-    def add_to(self, application: web.Application) -> None:
-        router, base = application.router, f"/namespaces/{NAMESPACE}"
+    def add_to(self, routes: Routes) -> None:
+        api, base = Api(None, dps_error, 400004), f"/namespaces/{NAMESPACE}"
         policies = f"{base}/credentials/default/policies"
-        router.add_get(policies, self._list_policies)
-        router.add_get(policies + "/{id}", self._get_policy)
-        router.add_put(policies + "/{id}", self._put_policy)
-        router.add_delete(policies + "/{id}", self._delete_policy)
-        router.add_post(policies + "/{id}/revokeIssuer", self._revoke_policy)
-        router.add_get(f"{base}/devices", self._list_devices)
-        router.add_post(f"{base}/devices/query", self._query_devices)
-        router.add_get(f"{base}/devices/{{id}}", self._get_device)
-        router.add_patch(f"{base}/devices/{{id}}", self._patch_device)
-        router.add_post(f"{base}/devices/{{id}}/revoke", self._revoke_device)
+        routes.add(api, "GET", policies, self._list_policies)
+        routes.add(api, "GET", policies + "/{id}", self._get_policy)
+        routes.add(api, "PUT", policies + "/{id}", self._put_policy)
+        routes.add(api, "DELETE", policies + "/{id}", self._delete_policy)
+        routes.add(api, "POST", policies + "/{id}/revokeIssuer", self._revoke_policy)
+        routes.add(api, "GET", f"{base}/devices", self._list_devices)
+        routes.add(api, "POST", f"{base}/devices/query", self._query_devices)
+        routes.add(api, "GET", f"{base}/devices/{{id}}", self._get_device)
+        routes.add(api, "PATCH", f"{base}/devices/{{id}}", self._patch_device)
+        routes.add(api, "POST", f"{base}/devices/{{id}}/revoke", self._revoke_device)
 
     # Policies
 
     async def _list_policies(self, request: web.Request) -> web.Response:
-        return web.json_response({"value": [self._policy(policy) for policy in self._state.policies.all()]})
+        return answer({"value": [self._policy(policy) for policy in self._state.policies.all()]})
 
     async def _get_policy(self, request: web.Request) -> web.Response:
         return self._policy_response(self._registry.policy(name_in(request)))
@@ -73,7 +74,7 @@ class RegistryApi:
         return self._policy_response(self._registry.revoke_policy(name_in(request)))
 
     def _policy_response(self, policy: Policy) -> web.Response:
-        return web.json_response(self._policy(policy), headers={"ETag": policy.etag})
+        return answer(self._policy(policy), headers={"ETag": policy.etag})
 
     def _policy(self, policy: Policy) -> dict[str, Any]:
         leaf: dict[str, Any] = {"keyTypes": list(self._registry.key_types(policy.name))}
@@ -90,11 +91,11 @@ class RegistryApi:
     # Devices
 
     async def _list_devices(self, request: web.Request) -> web.Response:
-        return web.json_response({"value": [_device(device) for device in self._state.namespace.all()]})
+        return answer({"value": [_device(device) for device in self._state.namespace.all()]})
 
     async def _query_devices(self, request: web.Request) -> web.Response:
         records = [(device.key, _device(device)) for device in self._state.namespace.all()]
-        return await query.answer(request, "device", records)
+        return await query.page(request, "device", records, query.selected)
 
     async def _get_device(self, request: web.Request) -> web.Response:
         return _device_response(self._registry.device(name_in(request)))
@@ -173,4 +174,4 @@ def _device(device: NamespaceDevice) -> dict[str, Any]:
 
 
 def _device_response(device: NamespaceDevice) -> web.Response:
-    return web.json_response(_device(device), headers={"ETag": device.etag})
+    return answer(_device(device), headers={"ETag": device.etag})
