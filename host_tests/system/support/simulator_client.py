@@ -299,7 +299,7 @@ def api_answer(
     kind, _, id = path.strip("/").partition("?")[0].partition("/")
     if method == "PUT" and isinstance(body, dict) and kind in _ID_FIELDS:
         body = {_ID_FIELDS[kind]: unquote(id), **body}
-    version = HUB_API if kind in ("devices", "twins", "statistics", "messages") else DPS_API
+    version = HUB_API if kind.lower() in ("devices", "twins", "statistics", "messages") else DPS_API
     context = ssl.create_default_context(cafile=info["roots"])
     # The name is verified as the host's, the socket goes to 127.0.0.1: some machines resolve it to ::1 first.
     connection = http.client.HTTPSConnection(host, info["https_port"], timeout=WAIT, context=context)

@@ -226,7 +226,7 @@ def main(directory: Path, ports: TextIO, options: Options | None = None, as_json
     folder: its boards know them, and ``ports`` keeps them, a file for reading and appending that this process alone
     has. ``as_json``: each line is a JSON object, the first one too.
 
-    Raises OSError when a port is taken.
+    A port in the options counts before the last one. Raises OSError when a port is taken.
     """
     allow_open(_FLEET)
     ports.seek(0)
@@ -234,7 +234,9 @@ def main(directory: Path, ports: TextIO, options: Options | None = None, as_json
     with contextlib.suppress(ValueError, KeyError, TypeError):  # the first time, or written by hand
         before = json.load(ports)
         known = {name: int(before[name]) for name in PORTS}
-    asyncio.run(_serve(directory, replace(options or Options(), **known), ports, as_json))
+    options = options or Options()
+    known = {name: port for name, port in known.items() if not getattr(options, name)}
+    asyncio.run(_serve(directory, replace(options, **known), ports, as_json))
 
 
 async def _serve(directory: Path, options: Options, ports: TextIO, as_json: bool) -> None:
