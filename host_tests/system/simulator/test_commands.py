@@ -146,7 +146,7 @@ def test_twin(sim: Simulator, device: PahoDevice) -> None:
     ("words", "code", "text"),
     [
         (("call", NAME, "any"), 3, "not online"),
-        (("twin", "nobody"), 3, "404001"),
+        (("twin", "nobody"), 3, "DeviceNotFound"),
         (("twin", NAME, "--desired", "{"), 2, "not JSON"),
         (("twin", NAME, "--desired", '{"a.b": 1}'), 3, "dot"),
         (("call", NAME, "any", "{"), 2, "not JSON"),
@@ -189,7 +189,7 @@ def test_a_device_is_disabled_enabled_and_deleted(tmp_path: Path) -> None:
         assert Hub(sim, "device", "other", "--delete", "--disable").done()[0] == 2
         assert Hub(sim, "device", "other", "--delete").done() == (0, "other  deleted\n", "")
         code, _, errors = Hub(sim, "device", "other").done()
-        assert code == 3 and "404001" in errors
+        assert code == 3 and "DeviceNotFound" in errors
 
 
 def simulate(folder: Path, *words: str) -> subprocess.Popen[str]:
@@ -207,7 +207,7 @@ def test_a_command_right_after_the_simulators_waits_for_it(tmp_path: Path) -> No
     finally:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=15)
-    assert (code, "404001" in errors) == (3, True), output + errors
+    assert (code, "DeviceNotFound" in errors) == (3, True), output + errors
 
 
 def test_a_simulator_is_waited_for_until_it_listens_or_gives_up(tmp_path: Path) -> None:

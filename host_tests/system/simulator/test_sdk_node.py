@@ -136,7 +136,7 @@ def test_enrollments(sdk: Sdk, sim: Simulator) -> None:
     assert found["deviceId"] == "pump-7"
     assert sdk.do("registration", id="node-own")["assignedHub"] == HUB
     for query in ({"query": "SELECT *"}, {"query": "*"}, {"query": "any"}):
-        assert [one["registrationId"] for one in sdk.do("enrollments", query=query)] == ["node-own"]
+        assert "node-own" in [one["registrationId"] for one in sdk.do("enrollments", query=query)]
     static = {**body, "registrationId": "node-static", "allocationPolicy": "static"}
     assert sdk.do("enroll", body=static)["allocationPolicy"] == "static"
     group = {

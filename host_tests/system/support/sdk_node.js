@@ -97,9 +97,9 @@ const steps = {
   enrollment: async ({ id }) => (await dps.getIndividualEnrollment(id)).responseBody,
   keys: async ({ id }) => (await dps.getIndividualEnrollmentAttestationMechanism(id)).responseBody,
   unenroll: async ({ id, etag }) => { await dps.deleteIndividualEnrollment(id, etag); },
-  enrollments: async ({ query }) => dps.createIndividualEnrollmentQuery(query, 10).next(),
+  enrollments: async ({ query }) => (await dps.createIndividualEnrollmentQuery(query, 10).next()).responseBody,
   registrations: async ({ query, group }) =>
-    dps.createEnrollmentGroupDeviceRegistrationStateQuery(query, group, 10).next(),
+    (await dps.createEnrollmentGroupDeviceRegistrationStateQuery(query, group, 10).next()).responseBody,
   registration: async ({ id }) => (await dps.getDeviceRegistrationState(id)).responseBody,
 };
 
