@@ -237,6 +237,25 @@ def test_who_looks_for_a_simulator_does_not_keep_it_from_starting(tmp_path: Path
         letting_go.join()
 
 
+def test_ports_of_ones_choice(tmp_path: Path) -> None:
+    """In place of those of the last time; the others stay."""
+    with socket.socket() as first, socket.socket() as second:
+        for one in (first, second):
+            one.bind(("127.0.0.1", 0))
+        chosen = [one.getsockname()[1] for one in (first, second)]
+    (tmp_path / "ports.json").write_text('{"mqtt_port": 1, "https_port": 1, "ntp_port": 0}')
+    process = simulate(tmp_path, "--mqtt-port", str(chosen[0]), "--https-port", str(chosen[1]))
+    try:
+        assert process.stdout is not None
+        assert f"mqtts://localhost:{chosen[0]}" in process.stdout.readline()
+        info = json.loads((tmp_path / "sim.json").read_text())
+        assert [info["mqtt_port"], info["https_port"]] == chosen
+        assert json.loads((tmp_path / "ports.json").read_text())["mqtt_port"] == chosen[0]
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=15)
+
+
 def test_a_simulator_comes_back_where_it_was_and_alone(tmp_path: Path) -> None:
     seen = []
     for _ in range(2):
