@@ -50,7 +50,8 @@ _INBOX = re.compile(r"devices/([^/]+)/messages/devicebound/#")
 _EVENTS = re.compile(r"devices/([^/]+)/messages/events(?:/.*)?", re.DOTALL)
 _TWIN_STATUS = re.compile(r"\$iothub/twin/res/\d{3}/#")
 
-_USERNAME = re.compile(r"(?P<hub>[^/]+)/(?P<id>[^/]+)(/(\?(?P<query>.*))?)?", re.DOTALL)
+# Without the question mark: Adafruit's library, which works with the service.
+_USERNAME = re.compile(r"(?P<hub>[^/]+)/(?P<id>[^/]+)(/\??(?P<query>.*))?", re.DOTALL)
 
 
 @dataclass
