@@ -127,6 +127,8 @@ class Credentials:
         leaf, chain = issuance.issue(self._registry.authority, csr, device.id, terms, chain_trouble)
         if isinstance(form, Form) and form.pem and chain is not None:
             chain = [issuance.pem(text) for text in chain]
+        # An object unless a script says otherwise: so it is in a live run of January 2026 and in the SDK for C, while
+        # some clients expect the list alone.
         if isinstance(form, Form) and form.bare:
             return leaf, chain or []
         body: dict[str, Any] = {"correlationId": renewal.correlation_id, "certificates": chain}

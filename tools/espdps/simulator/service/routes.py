@@ -94,6 +94,9 @@ _NOT_BUILT = [
 ]
 
 
+_OF_A_HUB = re.compile("/(devices|twins|messages|jobs|configurations|digitaltwins)(/|$)", re.IGNORECASE)
+
+
 class Routes:
     """All paths of the HTTPS port. They are the same in any case and with a slash at their end (L: end-to-end tests of
     Microsoft's SDK for Node and two Python clients). ``authorize`` raises ServiceError.
@@ -115,7 +118,7 @@ class Routes:
         """Every request of the port comes here."""
         found = [(method, match, api, handler) for method, pattern, api, handler in self._routes
                  if (match := pattern.fullmatch(request.path))]  # fmt: skip
-        form = found[0][2].form if found else hub_error if "/devices" in request.path.lower() else dps_error
+        form = found[0][2].form if found else hub_error if _OF_A_HUB.match(request.path) else dps_error
         try:
             for method, match, api, handler in found:
                 if method == request.method:
