@@ -18,8 +18,8 @@ ROOMS = (
     "virtual_board", "demo", "bench", "commands", "cli",
 )  # fmt: skip
 SIMULATOR = (
-    "errors", "files", "throttle", "events", "trouble", "options", "trust", "memory", "wire", "registry", "dps", "hub",
-    "service", "controls", "server",
+    "errors", "names", "strict_json", "files", "throttle", "events", "trouble", "options", "trust", "memory", "wire",
+    "registry", "dps", "hub", "service", "controls", "server",
 )  # fmt: skip
 
 

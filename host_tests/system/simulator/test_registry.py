@@ -237,7 +237,7 @@ def test_devices_of_all_hubs_with_tags_and_attributes(sim: Simulator, tmp_path: 
     assert (status, device["tags"], device["properties"]["attributes"]["ports"]) == (200, {"site": "north"}, {"n": 2})
     assert device["properties"]["assignedHub"] == TWO
     api_call(sim.info, "PATCH", f"{DEVICES}/c", {"tags": {"site": "north", "old": "yes"}})
-    again = api_call(sim.info, "PATCH", f"{DEVICES}/C", {"tags": {"old": None}})[1]
+    again = api_call(sim.info, "PATCH", f"{DEVICES}/c", {"tags": {"old": None}})[1]
     assert again["tags"] == {"site": "north"}
     assert [one["name"] for one in api_call(sim.info, "GET", DEVICES)[1]["value"]] == ["a", "b", "c"]
     query = {"query": "SELECT * FROM devices WHERE tags.site = 'north'"}

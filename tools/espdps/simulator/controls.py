@@ -6,11 +6,11 @@ May be called from any thread; what has to do with connections is done in the si
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
 from typing import Any
 
+from . import strict_json
 from .dps.dps import Allocate, Dps
 from .events import Event, EventLog
 from .hub.hub import Hub
@@ -160,7 +160,7 @@ class Controls:
         """Calls a method of a device; its status and payload. Raises KeyError, and ServiceError when the device is not
         there, does not take methods, or does not answer within so many seconds.
         """
-        call = self._hub.call(self.device(id), name, json.dumps(payload).encode(), timeout)
+        call = self._hub.call(self.device(id), name, strict_json.write(payload), timeout)
         return self._result(call)
 
     def add_issuer(self, name: str) -> None:
@@ -184,6 +184,15 @@ class Controls:
         if hub not in self.options.hubs:
             raise KeyError(hub)
         self._state.links[hub] = replace(self._state.links.get(hub, Link()), **fields)
+
+    def set_api(self, dps: Iterable[str] | None = None, hub: Iterable[str] | None = None) -> None:
+        """The API versions that DPS and the hubs know from now on; None leaves them as they are. A connection to a hub
+        that names another one stays.
+        """
+        if dps is not None:
+            self._state.dps_api = tuple(dps)
+        if hub is not None:
+            self._state.hub_api = tuple(hub)
 
     def set_hubs(self, *hubs: str) -> None:
         """The hubs that are there from now on, of those in the options. Another one refuses all devices and is not

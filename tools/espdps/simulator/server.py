@@ -71,6 +71,7 @@ class Simulator(Controls):
         scenario = self.options.scenario
         self._troubles = Troubles(Script(scenario) if scenario.rules else None)
         self._state = State(self.options.hubs, Storage(self.options.state), self.options.links)
+        self.set_api(self.options.dps_api, self.options.hub_api)
         self._identity = ServerIdentity(self.directory, self.options.hubs, self.options.address)
         self._authority = IssuingAuthority(self.directory, ISSUER)
         self._secrets = _service_secrets(self.directory / "service.json")
@@ -104,12 +105,13 @@ class Simulator(Controls):
                 lambda: NtpServer(self._troubles), local_addr=(options.address, options.ntp_port)
             )
             stack.callback(ntp.close)
-            application = ServiceApi(
-                self._state, _POLICY, self._secrets["policy_key"], self._secrets["bearer"]
-            ).application()
-            CaApi(self._state).add_to(application)
-            HubApi(self._hub).add_to(application)
-            RegistryApi(self._registry, self._state, self._hub).add_to(application)
+            secrets = self._secrets
+            routes = ServiceApi(self._state, _POLICY, secrets["policy_key"], secrets["bearer"]).routes()
+            CaApi(self._state).add_to(routes)
+            HubApi(self._hub).add_to(routes)
+            RegistryApi(self._registry, self._state, self._hub).add_to(routes)
+            application = web.Application()
+            application.router.add_route("*", "/{path:.*}", routes.answer)
             runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
@@ -232,7 +234,7 @@ def main(directory: Path, ports: TextIO, options: Options | None = None, as_json
     folder: its boards know them, and ``ports`` keeps them, a file for reading and appending that this process alone
     has. ``as_json``: each line is a JSON object, the first one too.
 
-    Raises OSError when a port is taken.
+    A port in the options counts before the last one. Raises OSError when a port is taken.
     """
     allow_open(_FLEET)
     ports.seek(0)
@@ -240,7 +242,9 @@ def main(directory: Path, ports: TextIO, options: Options | None = None, as_json
     with contextlib.suppress(ValueError, KeyError, TypeError):  # the first time, or written by hand
         before = json.load(ports)
         known = {name: int(before[name]) for name in PORTS}
-    asyncio.run(_serve(directory, replace(options or Options(), **known), ports, as_json))
+    options = options or Options()
+    known = {name: port for name, port in known.items() if not getattr(options, name)}
+    asyncio.run(_serve(directory, replace(options, **known), ports, as_json))
 
 
 async def _serve(directory: Path, options: Options, ports: TextIO, as_json: bool) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-import re
 import uuid
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,9 +20,6 @@ from .messages import CloudMessage
 from .storage import Record
 from .twin import Document, Twin
 
-# Lenient on purpose: the documentation allows a dash at the end, the specification no special at either end.
-ID = re.compile(r"[A-Za-z0-9\-._:]{1,128}")
-DEVICE_ID = re.compile(r"[A-Za-z0-9\-._:%*?!(),=@$']{1,128}")  # of a hub, without what cannot be in a topic of MQTT
 NAMESPACE = "default"  # the one that the simulated DPS and hubs are linked to
 ISSUER = "issuer"  # these two are in the namespace from the start
 POLICY = "default"
@@ -207,6 +203,8 @@ class Device(Record):
     inbox: list[CloudMessage] = field(default_factory=list, metadata={"kept": False})
     session: dict[str, int] | None = field(default=None, metadata={"kept": False})
     connection_changed: str | None = None
+    # Tells a device from an earlier one with its ID (D).
+    generation: str = field(default_factory=lambda: str(int.from_bytes(os.urandom(7), "big")))
     etag: str = field(default_factory=new_etag)
 
     def __post_init__(self) -> None:
@@ -219,7 +217,8 @@ class Device(Record):
 
 
 def device_key(hub: str, id: str) -> str:
-    return f"{hub}/{id.lower()}"
+    """Case counts (D: iot-hub-devguide-identity-registry)."""
+    return f"{hub}/{id}"
 
 
 @dataclass
@@ -284,4 +283,4 @@ class NamespaceDevice(Record):
 
     @property
     def key(self) -> str:
-        return self.name.lower()
+        return self.name

@@ -161,9 +161,7 @@ class Registry:
         """
         known = self._state.namespace.get(device.id)
         if known is None:
-            known = NamespaceDevice(
-                device.id, str(uuid.uuid5(self._seed, device.id.lower())), device.hub, device.policy
-            )
+            known = NamespaceDevice(device.id, str(uuid.uuid5(self._seed, device.id)), device.hub, device.policy)
             self._state.namespace.put(known)
         elif (known.hub, known.policy) != (device.hub, device.policy):
             known.change(hub=device.hub, policy=device.policy, updated=timestamp(), etag=new_etag())

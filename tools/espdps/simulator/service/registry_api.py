@@ -19,7 +19,8 @@ from ..memory.twin import check, merged
 from ..options import KEY_TYPES
 from ..registry.namespace import ROOT, Registry
 from . import query
-from .dps_api import check_etag, name_in, read_json
+from .dps_api import check_etag, name_in
+from .routes import Api, Routes, answer, dps_error, read_json
 
 _DAY = 86400
 _DAYS = range(1, 91)  # az, 2026: 1 to 90; a page of the documentation says 7 to 90
@@ -31,35 +32,35 @@ class RegistryApi:
     def __init__(self, registry: Registry, state: State, hub: Hub) -> None:
         self._registry, self._state, self._hub = registry, state, hub
 
-    def add_to(self, application: web.Application) -> None:
-        router, base = application.router, f"/namespaces/{NAMESPACE}"
+    def add_to(self, routes: Routes) -> None:
+        api, base = Api(None, dps_error, 400004), f"/namespaces/{NAMESPACE}"
         authorities, devices = f"{base}/certificateAuthorities", f"{base}/registryDevices"
-        router.add_get(authorities, self._list_authorities)
-        router.add_get(f"{authorities}/{{id}}", self._get_authority)
-        router.add_put(f"{authorities}/{{id}}", self._put_authority)
-        router.add_delete(f"{authorities}/{{id}}", self._delete_authority)
-        router.add_post(f"{authorities}/{{id}}/revokeAndRotate", self._revoke_authority)
+        routes.add(api, "GET", authorities, self._list_authorities)
+        routes.add(api, "GET", f"{authorities}/{{id}}", self._get_authority)
+        routes.add(api, "PUT", f"{authorities}/{{id}}", self._put_authority)
+        routes.add(api, "DELETE", f"{authorities}/{{id}}", self._delete_authority)
+        routes.add(api, "POST", f"{authorities}/{{id}}/revokeAndRotate", self._revoke_authority)
         policies = f"{authorities}/{{authority}}/certificatePolicies"
-        router.add_get(policies, self._list_policies)
-        router.add_get(f"{policies}/{{id}}", self._get_policy)
-        router.add_put(f"{policies}/{{id}}", self._put_policy)
-        router.add_delete(f"{policies}/{{id}}", self._delete_policy)
-        router.add_get(devices, self._list_devices)
-        router.add_post(f"{devices}/query", self._query_devices)
-        router.add_get(f"{devices}/{{id}}", self._get_device)
-        router.add_patch(f"{devices}/{{id}}", self._patch_device)
-        router.add_post(f"{devices}/{{id}}/revoke", self._revoke_device)
+        routes.add(api, "GET", policies, self._list_policies)
+        routes.add(api, "GET", f"{policies}/{{id}}", self._get_policy)
+        routes.add(api, "PUT", f"{policies}/{{id}}", self._put_policy)
+        routes.add(api, "DELETE", f"{policies}/{{id}}", self._delete_policy)
+        routes.add(api, "GET", devices, self._list_devices)
+        routes.add(api, "POST", f"{devices}/query", self._query_devices)
+        routes.add(api, "GET", f"{devices}/{{id}}", self._get_device)
+        routes.add(api, "PATCH", f"{devices}/{{id}}", self._patch_device)
+        routes.add(api, "POST", f"{devices}/{{id}}/revoke", self._revoke_device)
 
     # Certificate authorities
 
     async def _list_authorities(self, request: web.Request) -> web.Response:
         issuers = [self._issuer(issuer) for issuer in self._state.issuers.all()]
-        return web.json_response({"value": [self._root(), *issuers]})
+        return answer({"value": [self._root(), *issuers]})
 
     async def _get_authority(self, request: web.Request) -> web.Response:
         name = name_in(request)
         if name.lower() == ROOT:
-            return web.json_response(self._root())
+            return answer(self._root())
         return self._issuer_response(self._registry.issuer(name))
 
     async def _put_authority(self, request: web.Request) -> web.Response:
@@ -85,7 +86,7 @@ class RegistryApi:
         return web.Response(status=204)
 
     def _issuer_response(self, issuer: Issuer) -> web.Response:
-        return web.json_response(self._issuer(issuer), headers={"ETag": issuer.etag})
+        return answer(self._issuer(issuer), headers={"ETag": issuer.etag})
 
     def _issuer(self, issuer: Issuer) -> dict[str, Any]:
         above = {"issuerType": "Microsoft", "certificateAuthorityResourceId": _id(ROOT)}
@@ -103,7 +104,7 @@ class RegistryApi:
     async def _list_policies(self, request: web.Request) -> web.Response:
         name = request.match_info["authority"]
         policies = [] if name.lower() == ROOT else self._registry.policies(self._registry.issuer(name).name)
-        return web.json_response({"value": [self._policy(policy) for policy in policies]})
+        return answer({"value": [self._policy(policy) for policy in policies]})
 
     async def _get_policy(self, request: web.Request) -> web.Response:
         return self._policy_response(self._registry.policy(_policy_in(request)))
@@ -127,7 +128,7 @@ class RegistryApi:
         return web.Response(status=204)
 
     def _policy_response(self, policy: CertificatePolicy) -> web.Response:
-        return web.json_response(self._policy(policy), headers={"ETag": policy.etag})
+        return answer(self._policy(policy), headers={"ETag": policy.etag})
 
     def _policy(self, policy: CertificatePolicy) -> dict[str, Any]:
         terms: dict[str, Any] = {"keyTypes": list(self._registry.key_types(policy.key))}
@@ -143,11 +144,11 @@ class RegistryApi:
     # Devices
 
     async def _list_devices(self, request: web.Request) -> web.Response:
-        return web.json_response({"value": [_device(device) for device in self._state.namespace.all()]})
+        return answer({"value": [_device(device) for device in self._state.namespace.all()]})
 
     async def _query_devices(self, request: web.Request) -> web.Response:
         records = [(device.key, _device(device)) for device in self._state.namespace.all()]
-        return await query.answer(request, "device", records)
+        return await query.page(request, "device", records, query.selected)
 
     async def _get_device(self, request: web.Request) -> web.Response:
         return _device_response(self._registry.device(name_in(request)))
@@ -248,4 +249,4 @@ def _device(device: NamespaceDevice) -> dict[str, Any]:
 
 
 def _device_response(device: NamespaceDevice) -> web.Response:
-    return web.json_response(_device(device), headers={"ETag": device.etag})
+    return answer(_device(device), headers={"ETag": device.etag})
