@@ -11,27 +11,18 @@ def recall(identity):
     """Read the notes of an Identity. Those made for other settings, and a damaged file, count for nothing."""
     try:
         notes = json.loads(read(identity.root + _FILE))
-        if notes["settings"] != _settings(identity):
-            return
-        refused = notes.get("refused", [0, 0])
-        _, _ = refused[0] + 0, refused[1] + 0
-        for name in ("dps_api", "hub_api", "secondary"):
-            if name in notes:
-                setattr(identity, name, type(getattr(identity, name))(notes[name]))
-        identity.notes = notes
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        if notes["settings"] == identity.notes["settings"]:
+            identity.notes = notes
+            for name in ("dps_api", "hub_api", "secondary"):
+                if name in notes:
+                    setattr(identity, name, notes[name])
+    except (OSError, ValueError, KeyError, TypeError):
         pass
-
-
-def _settings(identity):
-    config = identity.json("device.json")
-    return [config.get(name) for name in ("registration_id", "dps_api", "hub_api")]
 
 
 def note(identity, **changes):
     """Add notes; None takes one out. What cannot be written is remembered until the next start."""
     notes = identity.notes
-    notes["settings"] = _settings(identity)
     notes.update(changes)
     for name in changes:
         if changes[name] is None:

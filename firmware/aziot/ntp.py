@@ -1,5 +1,5 @@
-# The time of an NTP server (SNTP, RFC 4330) for the real-time clock. Loaded only to set the clock. MicroPython's ntptime
-# believes any answer, also that of a server that does not know the time.
+# The time of an NTP server (SNTP, RFC 4330) for the real-time clock. Loaded only to set the clock.
+# MicroPython's ntptime believes any answer, also that of a server that does not know the time.
 from machine import RTC
 from micropython import const
 

@@ -37,6 +37,7 @@ def apply(identity, config):
         check(name, getattr(identity, name), _SIGNS[name], 253)
     if identity.auth not in ("symmetric-key", "x509"):
         raise AzureError("config", "identity", "auth")
+    identity.notes["settings"] = [identity.registration_id, identity.dps_api, identity.hub_api]
     try:
         os.stat(identity.root + "notes.json")
     except OSError:
