@@ -106,11 +106,13 @@ def wait_time(attempt, retry_after):
 def register(identity, payload=None, timeout=120, csr=True):
     """One registration of an Identity (with its CSR, if it has one and csr is true) -> Assignment.
 
-    payload: custom JSON for the allocation; timeout: seconds for all of it.
+    payload: custom JSON for the allocation, None for that of the settings; timeout: seconds for all of it.
     Raises AzureError; a retriable one means that the caller may come again after retry_after.
     """
     from .stream import pause
 
+    if payload is None:
+        payload = identity.payload or None
     form = None
     if identity.dps_api < "2025":
         from . import dps2021 as form

@@ -19,7 +19,7 @@ class Identity:
     dps_api = "2026-11-01"
     hub_api = "2021-04-12"
     auth = "symmetric-key"  # or "x509"
-    payload = {}  # custom JSON for DPS
+    payload = {}  # custom JSON for DPS, if connect() is given none
     model_id = ""  # of IoT Plug and Play
     ntp = ["pool.ntp.org"]
     timeout = 30  # seconds for whatever has begun
@@ -39,11 +39,12 @@ class Identity:
             self.log = log
         self.secondary = False  # whether the secondary device key is in use
         self.notes = {}  # what to remember of troubles
+        self.model = ""  # of the Hub's user name
         config = self.json("device.json")  # what stays of it shall not lie above the module that goes
         from .settings import apply
 
         apply(self, config)
-        forget("settings", "notes")
+        forget("settings", "notes", "sas")
 
     def log(self, step, text):
         pass

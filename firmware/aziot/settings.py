@@ -37,6 +37,12 @@ def apply(identity, config):
         check(name, getattr(identity, name), _SIGNS[name], 253)
     if identity.auth not in ("symmetric-key", "x509"):
         raise AzureError("config", "identity", "auth")
+    if identity.model_id:
+        from .sas import quote
+
+        identity.model = "&model-id=" + quote(identity.model_id)
+        identity.payload = dict(identity.payload)
+        identity.payload.setdefault("modelId", identity.model_id)
     identity.notes["settings"] = [identity.registration_id, identity.dps_api, identity.hub_api]
     try:
         os.stat(identity.root + "notes.json")
