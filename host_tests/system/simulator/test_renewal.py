@@ -258,7 +258,7 @@ def test_what_closes_the_connection(sim: Simulator, tmp_path: Path, version: str
 def test_an_older_api_has_no_such_subscription(sim: Simulator, tmp_path: Path) -> None:
     with online(sim, tmp_path, version="2021-04-12") as device:
         assert device.subscribe(RESPONSES) == [128]
-    with online(sim, tmp_path, version="2026-03-31") as device:
+    with online(sim, tmp_path, version="2026-11-01-preview") as device:
         assert device.subscribe(RESPONSES) == [1]
 
 

@@ -179,6 +179,15 @@ class Controls:
             raise KeyError(hub)
         self._state.links[hub] = replace(self._state.links.get(hub, Link()), **fields)
 
+    def set_api(self, dps: Iterable[str] | None = None, hub: Iterable[str] | None = None) -> None:
+        """The API versions that DPS and the hubs know from now on; None leaves them as they are. A connection to a hub
+        that names another one stays.
+        """
+        if dps is not None:
+            self._state.dps_api = tuple(dps)
+        if hub is not None:
+            self._state.hub_api = tuple(hub)
+
     def set_hubs(self, *hubs: str) -> None:
         """The hubs that are there from now on, of those in the options. Another one refuses all devices and is not
         linked any more: a registration that finds its hub gone moves as its enrollment's ``reprovision`` says. The

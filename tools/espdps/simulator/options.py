@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .names import DPS_API, HUB_API
 from .trouble.scenario import Scenario
 
 KEY_TYPES = ("ec-p384", "ec-p256", "rsa")
@@ -53,6 +54,7 @@ class Options:
     ``token_grace``: seconds that a connection to a hub outlives its token; the service has 5 to 10 minutes.
     ``connect_deadline``: seconds from the TCP connection to a complete CONNECT. Ports: 0 takes a free one.
     ``registrations_a_minute`` of all devices, ``polls_in_10_seconds`` of each: more are answered 429; None is no limit.
+    ``dps_api``, ``hub_api``: the API versions that DPS and the hubs know; Controls.set_api changes them while it runs.
     ``scenario``: what goes wrong, and when.
 
     Raises ValueError for a value outside of what the service knows.
@@ -70,6 +72,8 @@ class Options:
     connect_deadline: float = 10.0
     registrations_a_minute: int | None = None
     polls_in_10_seconds: int | None = None
+    dps_api: tuple[str, ...] = DPS_API
+    hub_api: tuple[str, ...] = HUB_API
     scenario: Scenario = Scenario()
     address: str = "127.0.0.1"
     mqtt_port: int = 0

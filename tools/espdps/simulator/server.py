@@ -70,6 +70,7 @@ class Simulator(Controls):
         scenario = self.options.scenario
         self._troubles = Troubles(Script(scenario) if scenario.rules else None)
         self._state = State(self.options.hubs, Storage(self.options.state), self.options.links)
+        self.set_api(self.options.dps_api, self.options.hub_api)
         self._identity = ServerIdentity(self.directory, self.options.hubs, self.options.address)
         self._authority = IssuingAuthority(self.directory)
         self._secrets = _service_secrets(self.directory / "service.json")

@@ -155,6 +155,9 @@ class DpsConnection:
             return _message(action.status, rid, action.body)
         if isinstance(action, FinalState):
             return self._final(action.status, rid, action.error_code, action.message)
+        # That an unknown version is told so when the device registers, with this text: official SDKs.
+        if self._version not in self._dps.state.dps_api:
+            raise ServiceError(400, 400004, "Unsupported API version.")
         if self._problem is not None:
             raise self._problem
         wait = self._dps.registrations.wait() if place == "register" else self._dps.polls.wait(self.device.lower())

@@ -21,6 +21,7 @@ from ..memory.messages import CloudMessage
 from ..memory.records import Device
 from ..memory.state import State
 from ..memory.twin import Document, check
+from ..names import HUB_API
 from ..options import Options
 from ..registry.namespace import Registry
 from ..trouble.actions import Cut, Delay, Error, Ignore, Reconnect, Troubles
@@ -42,8 +43,7 @@ _METHODS = "$iothub/methods/POST/"
 _METHOD_RESULT = re.compile(r"\$iothub/methods/res/(\d{1,9})/")
 _PAYLOAD_LIMIT = 128 * 1024  # of a method, each way
 
-_USERNAME = re.compile(r"(?P<hub>[^/]+)/(?P<id>[^/]+)/\?(?P<query>.*)", re.DOTALL)
-_VERSION = re.compile(r"api-version=(\d{4}-\d{2}-\d{2})(-preview)?")
+_USERNAME = re.compile(r"(?P<hub>[^/]+)/(?P<id>[^/]+)(/(\?(?P<query>.*))?)?", re.DOTALL)
 
 
 @dataclass
@@ -66,12 +66,18 @@ class Hub:
         return match is not None and match["hub"] in self.options.hubs
 
     def open(self, connect: Connect) -> HubConnection:
-        """Raises Refused when the username is not of the form ``{hub}/{deviceId}/?api-version={version}``."""
+        """Raises Refused when the username is not of the form ``{hub}/{deviceId}/?api-version={version}``.
+
+        The version is only recommended (D: iot-hub-mqtt-support): without it, the oldest. That an unknown one is
+        refused like a wrong key is inference.
+        """
         match = _USERNAME.fullmatch(connect.username)
-        versions = map(_VERSION.fullmatch, match["query"].split("&")) if match is not None else ()
-        version = next((found[1] for found in versions if found), None)
-        if match is None or version is None:
+        if match is None:
             raise Refused("hub", connect.client_id, 5, "username of another form")
+        query = dict(pair.partition("=")[::2] for pair in (match["query"] or "").split("&"))
+        version = query.get("api-version", HUB_API[0])
+        if version not in self.state.hub_api and "api-version" in query:
+            raise Refused("hub", match["id"], 5, "unsupported api-version")
         return HubConnection(self, connect, match["hub"], match["id"], version)
 
     def connection(self, device: Device) -> HubConnection | None:

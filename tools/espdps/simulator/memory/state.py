@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import timestamp
+from ..names import DPS_API, HUB_API
 from ..options import Link
 from . import hub_choice
 from .records import (
@@ -33,11 +34,13 @@ from .twin import Document, Twin
 class State:
     """Lookups by id, which are case-insensitive at the service. Safe from any thread.
 
-    ``links``: what DPS knows of hubs besides their names. Raises StateFileError.
+    ``links``: what DPS knows of hubs besides their names. ``dps_api``, ``hub_api``: the API versions that are known.
+    Raises StateFileError.
     """
 
     def __init__(self, hubs: tuple[str, ...], storage: Storage, links: Mapping[str, Link]) -> None:
         self.hubs, self.links = hubs, dict(links)
+        self.dps_api, self.hub_api = DPS_API, HUB_API
         self.storage = storage
         self._lock = threading.RLock()
         self._operations: dict[str, Operation] = {}
