@@ -39,7 +39,7 @@ def hub(device, record, e, valid):
                 return True
             if not ready and (refused or _is_ours(identity, record)):
                 raise e
-            if refused and not identity.refusal_patience:
+            if not identity.refusal_patience:
                 state["keep"] = None
     elif _lost(state, identity.patience):
         state["keep"] = valid[0] if valid[0].not_after else None
@@ -225,8 +225,9 @@ def certificate(device, e, chain, args):
     if e.code == "cert-date":
         if _clock_moved(device):
             return pick(chain, *args)
-        # A renewal that ends before what it shall replace: when less than its life is left, another will not.
-        device.renew_from = args[2] - max(0, e.end - clock.now())
+        left = e.end - clock.now()
+        if left > 0:  # a renewal that ends before what it shall replace: another will not when less than that is left
+            device.renew_from = args[2] - left
     raise e
 
 

@@ -18,7 +18,7 @@ def check(name, text, signs, most, step="identity", code="config"):
 def assigned(hub, device_id):
     """AzureError "protocol" unless both are of their documented form: they go into user names, topics and the store."""
     check("assignedHub", hub, "-.", 253, "dps.register", "protocol")
-    check("deviceId", device_id, "-.+%_#*?!(),:=@$'", 128, "dps.register", "protocol")
+    check("deviceId", device_id, "-._%*?!(),:=@$'", 128, "dps.register", "protocol")
 
 
 def apply(identity, config):

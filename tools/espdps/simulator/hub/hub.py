@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qs
 
 from ..errors import ServiceError, timestamp
 from ..events import EventLog
@@ -193,7 +194,10 @@ class HubConnection:
         self.granted = kept if kept is not None else {}
         self._record.session = None if self._connect.clean else self.granted
         self._record.connection_changed = timestamp()
-        self._report("hub.connect", hub=self._host, **admission.proof)
+        # &model-id={urlencoded DTMI} in the user name: official SDKs, for IoT Plug and Play.
+        query = parse_qs(self._connect.username.partition("?")[2])
+        model = {"model_id": query["model-id"][0]} if "model-id" in query else {}
+        self._report("hub.connect", hub=self._host, **admission.proof, **model)
 
     def end(self) -> None:
         if self._hub.online.get(self._key) is self:
