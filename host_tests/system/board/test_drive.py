@@ -33,11 +33,11 @@ def test_a_blank_drive_gets_everything_with_secrets_late_and_code_last(bench: Dr
     done = bench.flash()
     libraries = sorted(name for name in done.copied if name.startswith("/lib/adafruit_"))
     assert {name.split("/")[2] for name in libraries} == {
-        "adafruit_connection_manager.py", "adafruit_minimqtt", "adafruit_ntp.py", "adafruit_ticks.py",
+        "adafruit_connection_manager.py", "adafruit_minimqtt", "adafruit_ticks.py",
     }  # fmt: skip
     assert [name for name in done.copied if name not in libraries] == [
         "/boot.py", "/hardware.py", "/lib/aziot/__init__.py", "/lib/aziot/one.py", "/lib/aziot/two.py",
-        "/lib/ntptime.py", "/board.json", "/app.py", "/roots.pem", "/device.csr", "/device.key", "/settings.toml",
+        "/board.json", "/app.py", "/roots.pem", "/device.csr", "/device.key", "/settings.toml",
         "/code.py",
     ]  # fmt: skip
     assert bench.text("code.py") == "import app\n"
@@ -46,7 +46,7 @@ def test_a_blank_drive_gets_everything_with_secrets_late_and_code_last(bench: Dr
     assert json.loads(bench.text("board.json"))["button"] == "BUTTON"
     assert bench.text("identity.a") == bench.text("identity.b") == "\n" * 12000
     assert "secrets.json" not in {path.name for path in bench.root.rglob("*")}
-    assert ("libraries", "connectionmanager {}, minimqtt {}, ntp {}, ticks {}".format(*drive_content.versions().values())) in (
+    assert ("libraries", "connectionmanager {}, minimqtt {}, ticks {}".format(*drive_content.versions().values())) in (
         bench.said
     )
 

@@ -21,7 +21,7 @@ from espdps.errors import WRONG_USE, ToolError, of_system
 
 AZURE_HOST = "global.azure-devices-provisioning.net"
 PORT = 8883
-DPS_API = "2025-07-01-preview"  # the first with a CSR in the registration
+DPS_API = "2026-11-01"  # the first stable one with a CSR in the registration
 HUB_API = "2021-04-12"
 RENEWAL_API = "2025-08-01-preview"  # the first with which the Hub itself renews an issued certificate
 NTP = ["pool.ntp.org", "time.windows.com"]
@@ -35,20 +35,22 @@ _ID_SCOPE = re.compile(r"[0-9A-Za-z]{5,32}")
 class Plan:
     """What a new device folder is to hold.
 
-    It comes into Azure by `device_key` (base64), or by `onboarding`: a client certificate (PEM, the leaf first) and its
-    private key (PEM or DER, not encrypted). `key_kind` None leaves the private key and the CSR out.
+    It comes into Azure by `device_key` (base64), and `secondary_device_key` where that one is refused, or by
+    `onboarding`: a client certificate (PEM, the leaf first) and its private key (PEM or DER, not encrypted).
+    `key_kind` None leaves the private key and the CSR out.
     """
 
     registration_id: str
     id_scope: str
     board: str
     device_key: str | None = field(default=None, repr=False)
+    secondary_device_key: str | None = field(default=None, repr=False)
     onboarding: tuple[bytes, bytes] | None = field(default=None, repr=False)
     roots: bytes = field(repr=False)
     key_kind: str | None = keys.DEFAULT_KIND
     dps_host: str = AZURE_HOST
     port: int = PORT
-    spread: int | None = None  # seconds; None leaves the firmware's own
+    spread: int | None = None  # seconds, and no patience with a hub that refuses; None leaves the firmware's own
     wifi_ssid: str | None = None
     wifi_password: str = field(default="", repr=False)
     shred_after_flash: bool = False  # the PC keeps no private value once the board is verified to have it
@@ -169,6 +171,9 @@ def contents(plan: Plan) -> dict[str, bytes]:
     elif plan.device_key:
         keys.decode_key(plan.device_key, "device key")
         secrets["device_key"] = plan.device_key
+        if plan.secondary_device_key:
+            keys.decode_key(plan.secondary_device_key, "secondary device key")
+            secrets["secondary_device_key"] = plan.secondary_device_key
     else:
         raise ToolError("no device key and no onboarding certificate", "give one of them", WRONG_USE)
     check_id_scope(plan.id_scope)
@@ -191,7 +196,7 @@ def contents(plan: Plan) -> dict[str, bytes]:
         "ntp": NTP,
     }
     if plan.spread is not None:
-        config["spread"] = plan.spread
+        config |= {"spread": plan.spread, "refusal_patience": 0}
     files |= {"device.json": _json(config), "secrets.json": _json(secrets), "roots.pem": plan.roots}
     if plan.key_kind is not None:
         key = keys.new_key(plan.key_kind)
