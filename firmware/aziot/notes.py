@@ -31,4 +31,4 @@ def note(identity, **changes):
         with open(identity.root + _FILE, "w") as f:
             json.dump(notes, f)
     except OSError as e:
-        identity.log("error", "notes %s" % e)
+        identity.log("notes", str(e))

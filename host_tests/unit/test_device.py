@@ -72,6 +72,7 @@ class World:
     def register(self, identity, payload=None, timeout=120, csr=True):
         self.registered += 1
         self.asked.append((csr, identity.dps_api, identity.secondary))
+        self.timeout = timeout
         code = self.dps_says.pop(0) if self.dps_says else None
         if code:
             raise code if isinstance(code, AzureError) else AzureError(code, "dps.register")
@@ -386,6 +387,7 @@ def test_renewal_at_dps_and_back_to_the_old_one_if_that_fails():
         world.connect()
         world.connect(renew=True)
         assert world.registered == 1 and [hub for hub, _ in world.opened] == ["old", "hub-1"] and world.pauses == []
+        assert world.timeout == world.device.identity.timeout  # telemetry waits meanwhile
     for dps_says, hub_says, last in (([429001], [], "old"), (["timeout"], [], "old"), ([None], ["connack-5"], "old")):
         with World() as world:
             world.keep("old", NOW + 5)
