@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import secrets
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -153,3 +156,71 @@ def test_payload_and_model_are_settings(board: str, sim: Simulator, tmp_path: Pa
     assert told[0]["payload"] == {"site": "Kiel", "größe": 7, "modelId": model}
     connected = [event for event in sim.events if event["event"] == "hub.connect"]
     assert [event["model_id"] for event in connected] == [model]
+
+
+class Portal:
+    """A router between the board and its hub: what it does with each connection in turn, then it lets all through."""
+
+    ALERT = bytes([0x15, 3, 3, 0, 2, 2, 40])  # TLS 1.2 (RFC 5246, 7.2): fatal, handshake_failure
+
+    def __init__(self, through: int, *turns: int | bytes) -> None:
+        """A turn is bytes to say, of which none is a hang-up, or another port to lead to."""
+        self._through, self._turns = through, list(turns)
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = self._server.getsockname()[1]
+        self._threads = [threading.Thread(target=self._serve)]
+
+    def __enter__(self) -> Portal:
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+        for thread in self._threads:
+            thread.join(20)
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                board, _ = self._server.accept()
+            except OSError:
+                return
+            turn = self._turns.pop(0) if self._turns else self._through
+            if isinstance(turn, bytes):
+                with board:
+                    if turn:
+                        board.recv(4096)
+                        board.sendall(turn)
+                continue
+            hub = socket.create_connection(("127.0.0.1", turn))
+            for pair in ((board, hub), (hub, board)):
+                self._threads.append(threading.Thread(target=self._pass, args=pair))
+                self._threads[-1].start()
+
+    @staticmethod
+    def _pass(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+        with contextlib.suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_a_captive_portal_costs_neither_identity_nor_dps(board: str, sim: Simulator, tmp_path: Path) -> None:
+    """Refused, then a page with a certificate of its own, then an alert in the hub's place, then all is well."""
+    unit = blank(tmp_path, sim)
+    start(board, unit)
+    before = stored(unit)
+    real = sim.info["mqtt_port"]
+    with (
+        serving(tmp_path / "other", Options()) as other,
+        Portal(real, b"", b"", b"", other.info["mqtt_port"], Portal.ALERT, Portal.ALERT) as portal,
+    ):
+        hosts = {"BOARD_HOSTS": f"hub-1.localhost:{real}=127.0.0.1:{portal.port}"}
+        outcome = run(board, unit, "0", script="life.py", environment=hosts)
+    assert outcome.status == 0 and "dps.connect" not in outcome.names and "hub.sent" in outcome.names, outcome.text
+    errors = [text.split()[1] for step, text in outcome.steps if step == "error"]
+    assert len(errors) == 6 and errors[3] == "tls-root" and errors[4:] == ["tls-alert"] * 2, outcome.text
+    assert stored(unit) == before
