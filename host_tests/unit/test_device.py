@@ -517,6 +517,18 @@ def test_a_renewal_that_ends_before_what_it_shall_replace_is_not_taken():
         assert world.opened[-1] == ("hub-1", 2398377599)
 
 
+def test_a_renewal_that_is_over_does_not_stop_the_next_one():
+    with World() as world:
+        world.keep("old", LONG)
+        world.now = world.ntp = 1767225600 - 86400  # the issued one begins in a day
+        raises("cert-date", world.device.keep, "hub-1", "dev-1", CHAIN, a2b_base64(vectors.P384_CSR))
+        world.now = world.ntp = 2398377599 + 5  # and is over
+        old = store.load(world.root)[0]
+        old.not_after = world.now + 100
+        raises("cert-date", world.device.keep, "hub-1", "dev-1", CHAIN, a2b_base64(vectors.P384_CSR), old)
+        assert world.device.renew_from < world.now
+
+
 def test_a_date_that_does_not_fit_sets_the_clock_at_once():
     # the Hub's certificate
     with World() as world:
