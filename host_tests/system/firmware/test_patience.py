@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import datetime
 import json
 import secrets
 import socket
@@ -224,3 +225,64 @@ def test_a_captive_portal_costs_neither_identity_nor_dps(board: str, sim: Simula
     errors = [text.split()[1] for step, text in outcome.steps if step == "error"]
     assert len(errors) == 6 and errors[3] == "tls-root" and errors[4:] == ["tls-alert"] * 2, outcome.text
     assert stored(unit) == before
+
+
+class Liar:
+    """A time server that answers each question with the same datagram."""
+
+    def __init__(self, answer: bytes) -> None:
+        self._answer = answer
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+        self.asked = 0
+        self._thread = threading.Thread(target=self._serve)
+
+    def __enter__(self) -> Liar:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
+            last.sendto(b"", ("127.0.0.1", self.port))
+        self._thread.join(20)
+        self._socket.close()
+
+    def _serve(self) -> None:
+        while True:
+            question, address = self._socket.recvfrom(100)
+            if not question:
+                return
+            self.asked += 1
+            self._socket.sendto(self._answer, address)
+
+
+def ntp_answer(first: int, stratum: int, year: int) -> bytes:
+    """RFC 4330: leap indicator, version and mode in the first byte; the transmit timestamp at 40, since 1900."""
+    seconds = int(datetime.datetime(year, 6, 1, tzinfo=datetime.timezone.utc).timestamp()) + 2208988800
+    return bytes([first, stratum]) + bytes(38) + (seconds % 2**32).to_bytes(4, "big") + bytes(4)
+
+
+LIES = {
+    "all zeros": bytes(48),
+    "not synchronized": ntp_answer(0xE4, 2, 2027),
+    "kiss of death": ntp_answer(0x24, 0, 2027),
+    "a client": ntp_answer(0x23, 2, 2027),
+    "2060": ntp_answer(0x24, 2, 2060),
+    "2016": ntp_answer(0x24, 2, 2016),
+    "half": ntp_answer(0x24, 2, 2027)[:30],
+}
+
+
+@pytest.mark.parametrize("board", BOARDS)
+@pytest.mark.parametrize("lie", LIES)
+def test_a_time_server_that_does_not_know_the_time(lie: str, board: str, sim: Simulator, tmp_path: Path) -> None:
+    unit = blank(tmp_path, sim)
+    edit(unit / "device.json", ntp=["ntp-1.example", "ntp-2.example"])
+    with Liar(LIES[lie]) as liar:
+        ports = {"ntp-1.example": liar.port, "ntp-2.example": sim.info["ntp_port"]}
+        hosts = ";".join(f"{name}:123=127.0.0.1:{port}" for name, port in ports.items())
+        environment = {"BOARD_CLOCK": "unset", "BOARD_EPOCH": "2000", "BOARD_HOSTS": hosts}
+        outcome = run(board, unit, environment=environment)
+    assert outcome.status == 0 and liar.asked == 1, outcome.text
+    assert dict(outcome.steps)["clock"].endswith("from ntp-2.example")
