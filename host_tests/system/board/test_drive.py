@@ -37,7 +37,7 @@ def test_a_blank_drive_gets_everything_with_secrets_late_and_code_last(bench: Dr
     }  # fmt: skip
     assert [name for name in done.copied if name not in libraries] == [
         "/boot.py", "/hardware.py", "/lib/aziot/__init__.py", "/lib/aziot/one.py", "/lib/aziot/two.py",
-        "/board.json", "/app.py", "/roots.pem", "/device.csr", "/device.key", "/settings.toml",
+        "/lib/ntptime.py", "/board.json", "/app.py", "/roots.pem", "/device.csr", "/device.key", "/settings.toml",
         "/code.py",
     ]  # fmt: skip
     assert bench.text("code.py") == "import app\n"
@@ -89,6 +89,11 @@ def test_settings_of_other_types() -> None:
     config = {"chain": False, "report": True, "port": 8883, "ntp": ["a", "b"]}
     assert settings_toml.entries(config, {"other": "x"}) == {
         "AZIOT_CHAIN": 0, "AZIOT_REPORT": 1, "AZIOT_PORT": 8883, "AZIOT_NTP": "a,b",
+    }  # fmt: skip
+    payload = {"site": "K\u00f6ln", "floor": 2}
+    assert json.loads(str(settings_toml.entries({"payload": payload}, {})["AZIOT_PAYLOAD"])) == payload
+    assert settings_toml.entries({}, {"device_key": "a", "secondary_device_key": "b"}) == {
+        "AZIOT_DEVICE_KEY": "a", "AZIOT_SECONDARY_DEVICE_KEY": "b",
     }  # fmt: skip
     assert b"AZIOT_CHAIN = 0\nAZIOT_REPORT = 1\n" in settings_toml.text(settings_toml.entries(config, {}))
     for value in (None, 1.5, {"a": 1}, [1], ["a,b"]):

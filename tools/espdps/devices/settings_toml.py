@@ -21,7 +21,7 @@ _TABLE = re.compile(rb"\s*\[")
 def entries(config: dict[str, Any], secrets: dict[str, Any]) -> dict[str, str | int]:
     """Name -> value of what a board is told: device.json, and of secrets.json the network and the device keys.
 
-    true and false become 1 and 0, a list of texts one text with commas between, an object its JSON. Raises ToolError
+    true and false become 1 and 0, a list of texts one text with commas between, the payload its JSON. Raises ToolError
     for what cannot be said in settings.toml.
     """
     table: dict[str, Any] = {name: secrets[key] for key, name in WIFI.items() if key in secrets}
@@ -37,7 +37,7 @@ def _plain(name: str, value: Any) -> str | int:
         return int(value) if isinstance(value, bool) else value
     if isinstance(value, list) and all(isinstance(word, str) and "," not in word for word in value):
         return ",".join(value)
-    if isinstance(value, dict):
+    if name == "payload" and isinstance(value, dict):
         return json.dumps(value)
     raise ToolError(
         f"{name} of device.json cannot be said in {NAME}", "take it out, or make it a text, a number or a list of texts"
