@@ -16,6 +16,7 @@ _ticks = time.ticks_ms()  # at the last line of the log
 _uptime = 0  # ms; ticks alone wrap around after days
 _failures = [0, 0]  # in a row: of the network, and refusals by the service
 _waited = 0  # Unix time when the last wait ended
+by_watchdog = False  # whether it was the watchdog that started this program; doctor asks
 
 
 def _json(path):
@@ -45,13 +46,17 @@ def log(step, text=""):
 
 def start():
     """Say what runs where. Start the watchdog: every wait feeds it, so it bites when the program hangs or has ended."""
+    global by_watchdog
     gc.collect()
     name = config.get("board", sys.platform)
     log("start", "esp-dps %s on %s, %d KB of heap free" % (__version__, name, gc.mem_free() // 1024))
     if config.get("watchdog"):
-        from machine import WDT
+        import machine
 
-        stream.idle = WDT(timeout=config["watchdog"] * 1000).feed
+        by_watchdog = machine.reset_cause() == machine.WDT_RESET
+        if by_watchdog:
+            log("start", "by the watchdog")
+        stream.idle = machine.WDT(timeout=config["watchdog"] * 1000).feed
 
 
 def led(on):
@@ -68,31 +73,42 @@ def start_network(timeout=30):
         return
     import network
 
-    wlan = network.WLAN(network.STA_IF)
-    if wlan.isconnected():
-        return
-    wlan.active(True)
     try:
         secrets = table("/secrets.json")
-        wlan.connect(secrets.get("wifi_ssid", ""), secrets.get("wifi_password", ""))
-        while not wlan.isconnected() and timeout > 0:
+        ssid = secrets.get("wifi_ssid", "")
+        wlan = network.WLAN(network.STA_IF)
+        if wlan.isconnected() and wlan.config("ssid") == ssid:
+            return
+        wlan.active(True)
+        # The connection outlives a soft reset, and while one is tried no other network or password is taken.
+        wlan.disconnect()
+        while wlan.isconnected() and timeout > 0:
             stream.pause(0.1)
             timeout -= 0.1
-    except (OSError, ValueError) as e:
-        raise AzureError("network", "network", str(e))
-    if not wlan.isconnected():
-        raise AzureError("network", "network", "Wi-Fi status %s" % wlan.status())
+        wlan.connect(ssid, secrets.get("wifi_password", ""))
+        while not wlan.isconnected():
+            if timeout <= 0:
+                from aziot.faults import wifi
+
+                raise OSError(wifi(wlan.status()))
+            stream.pause(0.1)
+            timeout -= 0.1
+    except (OSError, ValueError, RuntimeError) as e:
+        text = str(e)
+        if "0x0101" in text or "Memory" in text:  # ESP_ERR_NO_MEM of ESP-IDF; newer releases call it by its name
+            raise AzureError("memory", "network", text)
+        raise AzureError("network", "network", text)
     log("network", wlan.ifconfig()[0])
 
 
-def failed(error):
-    """Show where the application failed, and wait as after a lost connection. Its text may be too long for another."""
+def failed(error, step):
+    """Show where step, "app" or "firmware", failed, and wait as after a lost connection."""
     try:
         from sys import print_exception
     except ImportError:  # CircuitPython has it where Python has it
         from traceback import print_exception
-    print_exception(error)
-    error = AzureError(type(error).__name__, "app")
+    print_exception(error)  # the one place for its text, which may be too long to be made a second time
+    error = AzureError(type(error).__name__, step)
     error.retriable = True
     log("error", str(error))
     wait_after(error)

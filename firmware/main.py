@@ -6,15 +6,18 @@ from aziot.device import Device
 from aziot.errors import AzureError
 
 device = None
+step = ""  # what runs: an error is the application's only if it is "app"
 
 
 def live():
-    global device
+    global device, step
+    step = "firmware"
     device = device or Device.load("/", hardware.log)
     hardware.start_network()
     session = device.connect()  # by the identity on flash, or through DPS
     try:
         hardware.led(True)
+        step = "app"
         app.run(session)
     finally:
         hardware.led(False)
@@ -29,8 +32,8 @@ def live_on():
         hardware.wait_after(e)
     except MemoryError:
         raise
-    except Exception as e:  # noqa: BLE001 the application's own
-        hardware.failed(e)
+    except Exception as e:  # noqa: BLE001 whatever it is, the board goes on
+        hardware.failed(e, step)
 
 
 hardware.start()

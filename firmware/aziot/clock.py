@@ -32,7 +32,10 @@ def sync(ntp):
     """Set the clock from the first host of ntp that answers; AzureError "ntp" if none does."""
     from .ntp import settime
 
+    from . import stream
+
     for host in ntp:
+        stream.idle()  # a name's resolution feeds nothing
         try:
             settime(host)
             if is_set():
@@ -42,17 +45,31 @@ def sync(ntp):
     raise AzureError("ntp", "clock", " ".join(map(str, ntp)))
 
 
-def unix(date):
-    # Unix time of (year, month, day, hour, minute, second): days since 1970 of a Gregorian date, counting years from
-    # March so that February comes last. (time.mktime means local time on a PC and another epoch on a board.)
-    year, month, day, hour, minute, second = date
+def _days(year, month):
+    # From 1970 to the first of a month: a year begins in March here, so that February comes last.
     if month < 3:
         year -= 1
         month += 12
-    days = year * 365 + year // 4 - year // 100 + year // 400 + (month * 153 - 457) // 5 + day - 719469
-    return ((days * 24 + hour) * 60 + minute) * 60 + second
+    return year * 365 + year // 4 - year // 100 + year // 400 + (month * 153 - 457) // 5 - 719468
+
+
+def unix(date):
+    # Unix time of (year, month, day, hour, minute, second). (time.mktime means local time on a PC and another epoch on
+    # a board.)
+    year, month, day, hour, minute, second = date
+    return (((_days(year, month) + day - 1) * 24 + hour) * 60 + minute) * 60 + second
 
 
 def iso(t):
-    """Unix time as 2026-11-21T06:40:12Z. Where the runtime's calendar ends (32 bits), the last moment that it knows."""
-    return "%04d-%02d-%02dT%02d:%02d:%02dZ" % tuple(time.gmtime(max(0, min(t - EPOCH, 0xFFFFFFFF)))[:6])
+    """Unix time as 2026-11-21T06:40:12Z. Not by time.gmtime: where that ends depends on the release of MicroPython."""
+    t = max(0, t)
+    days = t // 86400
+    t %= 86400
+    month = days * 32 // 975  # since 1970; never too many, and hardly one too few
+    while _days(1970 + (month + 1) // 12, (month + 1) % 12 + 1) <= days:
+        month += 1
+    year = 1970 + month // 12
+    month = month % 12 + 1
+    return "%04d-%02d-%02dT%02d:%02d:%02dZ" % (
+        year, month, days - _days(year, month) + 1, t // 3600, t // 60 % 60, t % 60,
+    )  # fmt: skip

@@ -1,61 +1,87 @@
-# What comes from the cloud: messages, methods and the device twin. Loaded when an application asks for any of them.
+# What comes from the cloud: messages and methods; twin.py has the device twin. Loaded when an application asks for it.
 # What arrives is only put down while a packet is read; the handlers run from poll(), so they may send and ask as well.
+# What is malformed, or does not fit into the heap, is dropped and logged: it must not cost the connection.
 import json
 
 from micropython import const
 
-from .clock import due, left
+from . import forget
 from .errors import AzureError
+from .hub import dumps
 
-_MOST = const(16)  # that may wait; the others the Hub says again on the next connection
+# What may wait for a handler: so many, and so many bytes of more than one. The Hub says the others again.
+_MOST = const(16)
+_BYTES = const(4096)
+_RESULT = const(131072)  # bytes of a method's answer (IoT Hub's documentation on direct methods)
 
 
 class Cloud:
     """What one Session's application wants to hear; it outlives the connection."""
 
-    message = desired = None  # handlers
-    version = None  # of the desired properties that the application knows; None: it shall hear of all
-    rid = ""  # of the last question
+    message = None  # the handler
+    twin = None  # the Twin, if the application wants that
     busy = False
-    stale = False  # desired properties may have changed unheard
+    missed = False  # messages came that nobody wanted, more than are kept
 
     def __init__(self, session):
         self.session = session
         self.filters = []  # of topics; "+" stands for the device id
         self.methods = {}
         self.queue = []
-        self.document = {}  # those properties
+        self.early = []  # messages, until there is a handler for them
 
     def resume(self):
         # A new connection. What was not handled on the one before comes again, or nobody waits for it any more.
         self.queue = []
-        self.stale = self.desired
-        for name in self.filters:
-            self._subscribe(name)
+        self.early = []
+        self.missed = False
+        if self.twin:
+            self.twin.stale = self.twin.desired
+        wanted, self.filters = self.filters, []
+        for name in wanted:
+            self.want(name)
+
+    def on_message(self, handler):
+        self.message = handler
+        self.want("devices/+/messages/devicebound/#")
+        self.queue = self.early + self.queue + [None] * self.missed
+        self.early = []
+        self.missed = False
 
     def want(self, name):
-        if name not in self.filters:
-            self.filters.append(name)
-            self._subscribe(name)
+        # Subscribe, unless the Hub has it from the session before. A note on flash says what that has.
+        if name in self.filters:
+            return
+        from . import note
 
-    def _subscribe(self, name):
-        self.session.mqtt.subscribe(name.replace("+", self.session.record.device_id), 1)
+        session = self.session
+        if not self.filters:
+            self.note = note.read(session) if session.mqtt.present else []
+            if not self.note:
+                note.write(session, [])  # before the first: else a cut here would leave an old note that is not true
+        self.filters.append(name)
+        if name not in self.note:
+            session.mqtt.subscribe(name.replace("+", session.record.device_id), 1)
+            self.note.append(name)
+            note.write(session, self.note)
+        note = None
+        forget("note")
 
     def hear(self, topic, body):
-        # From within MQTT.
+        # From within MQTT; a body of None was too large to be read.
         if topic.startswith(b"$iothub/twin/res/"):
-            _, _, _, status, query = str(topic, "utf-8").split("/")
-            pairs = query[1:].split("&")
-            if self.rid in pairs:
-                pairs.remove(self.rid)
-                self.answer = int(status), pairs, body
+            if self.twin and not self.twin.hear(topic, body):
+                self._dropped(topic)
             return
         item = [topic, body]
         if topic.startswith(b"devices/"):
             self.session.stream.held = item
-        room = _MOST - len(self.queue)
-        if room >= 0:
-            self.queue.append(room and item)  # the last is a mark
+        waiting = self.early + self.queue
+        size = sum([len(one[1] or b"") for one in waiting if one])
+        if len(waiting) < _MOST and not (waiting and size + len(body or b"") > _BYTES):
+            self.queue.append(item)
+        elif not waiting or waiting[-1]:
+            self.queue.append(None)  # a mark
 
     def work(self):
         """Let the handlers have what has arrived, in its order."""
@@ -63,130 +89,95 @@ class Cloud:
             return
         self.busy = True
         try:
-            while self.queue or self.stale:
-                if self.stale:
-                    self.refresh()
-                    continue
+            while True:
+                if self.twin and self.twin.stale:
+                    self.twin.refresh()
+                if not self.queue:
+                    return
                 item = self.queue.pop(0)
                 if not item:  # more was said than was put down
-                    self.session.device.connect()
+                    if self.message:
+                        self.session.device.connect()
+                    else:
+                        self.missed = True
                     continue
-                topic, body, *ack = item
-                stream = self.session.stream
-                if topic.startswith(b"$iothub/methods/"):
-                    self._method(topic, body)
-                elif topic.startswith(b"$iothub/"):
-                    self._patch(body)
-                elif self._call(self.message, body, _properties(topic)) and stream is self.session.stream:
-                    for puback in ack:
-                        stream.write(puback)
+                try:
+                    self._handle(item)
+                except (ValueError, TypeError, IndexError, KeyError, AttributeError):
+                    self._dropped(item[0])
         finally:
             self.busy = False
 
-    def _call(self, handler, *args):
+    def _handle(self, item):
+        topic, body, *ack = item
+        stream = self.session.stream
+        if topic.startswith(b"$iothub/methods/POST/"):
+            self._method(topic, body)
+        elif topic.startswith(b"$iothub/twin/PATCH/properties/desired/"):
+            if self.twin:
+                self.twin.patch(body)
+        elif not topic.startswith(b"devices/"):
+            self._dropped(topic)
+        elif not self.message:
+            self.early.append(item)
+        # A message that does not fit stays with the Hub, which gives it up in the end: nobody has had it.
+        elif body is not None and self.call(self.message, body, _properties(topic)) and stream is self.session.stream:
+            for puback in ack:
+                stream.write(puback)
+
+    def _dropped(self, topic):
+        self.session.device.identity.log("dropped", repr(bytes(topic[:80])))
+
+    def call(self, handler, *args):
         # [its result], or None if it failed, which must not end the session.
         try:
             return [handler(*args)]
-        except (AzureError, MemoryError):
+        except AzureError:
             raise
-        except Exception as e:  # noqa: BLE001 the application's
+        except Exception as e:  # noqa: BLE001 the application's, or no room for what came
             self.session.device.identity.log("error", "app %s %s" % (type(e).__name__, e))
 
     def _method(self, topic, body):
         # $iothub/methods/POST/{name}/?$rid={rid}
-        name, _, rid = str(topic[21:], "utf-8").rpartition("/?$rid=")
-        handler = self.methods.get(_unquote(name.encode()))
+        name, query, rid = str(topic[21:], "utf-8").rpartition("/?$rid=")
+        if not query:
+            return self._dropped(topic)
+        handler = self.methods.get(_unquote(name.encode()).lower())
         status = 404
         result = None
         if handler:
-            done = self._call(_result, handler, body)
-            status, result = done[0] if done else (500, None)
+            status = 413
+            try:
+                if body is not None:
+                    payload = loads(body) if body else None
+                    status = 0
+            except ValueError:
+                status = 400
+            except MemoryError:
+                self.session.skip(len(body))
+            if not status:
+                done = self.call(_result, handler, payload)
+                status, result = done[0] if done else (500, None)
         self.session.mqtt.publish("$iothub/methods/res/%d/?$rid=%s" % (status, rid), result or "null")
 
-    def ask(self, what, body):
-        """A question to the twin -> its version, and the answer as bytes."""
-        session = self.session
-        self.want("$iothub/twin/res/#")
-        session.stream.step = "hub.twin"
-        self.rid = "$rid=%d" % due(0)
-        self.answer = None
-        session.mqtt.publish("$iothub/twin/%s/?%s" % (what, self.rid), body)
-        end = due(session.device.identity.timeout * 1000)
-        while not self.answer:
-            if left(end) <= 0:
-                raise AzureError("timeout", "hub.twin")
-            session.mqtt.wait(max(1, left(end)))
-        status, pairs, body = self.answer
-        if status > 299:
-            from .faults import refusal
-
-            raise refusal("hub.twin", status, _json(body))
-        return int(pairs[0][9:]) if pairs else 0, body  # $version=
-
-    def twin(self):
-        twin = _json(self.ask("GET", b"")[1])
-        try:
-            twin["desired"]["$version"] + 0
-            return twin
-        except (KeyError, TypeError):
-            raise AzureError("protocol", "hub.twin")
-
-    def refresh(self):
-        # What has changed since the application last heard of it, by comparison: also what was deleted.
-        document = self.twin()["desired"]
-        self.stale = False
-        version = document.pop("$version")
-        first = self.version is None
-        patch = _difference(self.document, document, first)
-        self.document, self.version = document, version
-        if patch or first:
-            self._call(self.desired, patch, version)
-
-    def _patch(self, body):
-        patch = _json(body)
-        version = patch.pop("$version", 0) if isinstance(patch, dict) else 0
-        if self.stale or version != self.version + 1:
-            self.stale = self.stale or version > self.version  # one is missing; an older one is no news
-        else:
-            _merge(self.document, patch)
-            self.version = version
-            self._call(self.desired, patch, version)
-
-
-def _result(handler, body):
-    status, result = handler(json.loads(body) if body else None)
-    return int(status), json.dumps(result)
-
-
-def _json(body):
+def _result(handler, payload):
+    status, result = handler(payload)
     try:
-        return json.loads(body)
-    except ValueError:
-        return None
+        result = dumps(result)
+    except AzureError as e:
+        raise ValueError(e)
+    if not 0 <= int(status) < 1 << 31 or len(result) > _RESULT:
+        raise ValueError("status %s, %d bytes" % (status, len(result)))
+    return int(status), result
 
 
-def _merge(document, patch):
-    for name, value in patch.items():
-        if value is None:
-            document.pop(name, None)
-        elif isinstance(value, dict) and isinstance(document.get(name), dict):
-            _merge(document[name], value)
-        else:
-            document[name] = value
+def loads(body):
+    """json.loads() of bytes; two escapes that are one character are one (RFC 8259, 7), as MicroPython does not do."""
+    if b"\\u" in body:
+        from .escapes import joined
 
-
-def _difference(old, new, whole):
-    # The patch that makes new of old, or of whatever there is.
-    patch = {name: None for name in old if name not in new}
-    for name, value in new.items():
-        before = old.get(name)
-        if isinstance(value, dict) and isinstance(before, dict):
-            value = _difference(before, value, whole)
-            if value or whole:
-                patch[name] = value
-        elif whole or value != before:
-            patch[name] = value
-    return patch
+        body = joined(body)
+    return json.loads(body)
 
 
 def _properties(topic):

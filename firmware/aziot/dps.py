@@ -130,8 +130,15 @@ def register(identity, payload=None, timeout=120, csr=True):
     name = identity.registration_id
     stream = identity.stream("dps.connect")
     stream.timeout = min(stream.timeout, timeout * 1000)
-    user = username(identity.id_scope, name, identity.dps_api)
-    mqtt = Mqtt(stream, hear, identity.dps_host, identity.port, name, user, identity.password())
+    mqtt = Mqtt(
+        stream,
+        hear,
+        identity.dps_host,
+        identity.port,
+        name,
+        username(identity.id_scope, name, identity.dps_api),
+        identity.password(),
+    )
     try:
         log("dps.connect", identity.dps_host)
         stream.step = "dps.register"

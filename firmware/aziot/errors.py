@@ -1,7 +1,7 @@
 # The one exception that leaves this library, and the one place that decides what is worth retrying.
 
 # Local conditions that can pass by themselves. Everything else local needs a person.
-_PASSING = ("timeout", "closed", "dns", "tcp", "ntp", "network", "memory", "connack-3")
+_PASSING = ("timeout", "closed", "dns", "tcp", "ntp", "network", "memory", "connack-3", "too-big", "platform")
 
 
 def is_retriable(code):

@@ -23,7 +23,8 @@ def fault(e, stream):
     elif isinstance(e, OSError) and isinstance(number, int):
         code = _os_error(number, stream.link)
     elif not isinstance(e, ValueError):
-        raise e  # not ours: the application's callback failed
+        code = "platform"  # a fault of ours or of MicroPython
+        text = "%s: %s" % (type(e).__name__, text)
     else:
         code = "tls"
         for words, short in _UNVERIFIED:
@@ -55,6 +56,23 @@ def _os_error(number, connected):
     if number < -9999 and number not in (-29312, -30848):  # mbedTLS, but neither end of file nor close notify
         return "tls"
     return "closed"
+
+
+def wifi(status):
+    """What WLAN.status() means on ESP32: reasons of ESP-IDF (wifi_err_reason_t), and MicroPython's from 1000 on."""
+    words = {
+        15: "wrong password",
+        200: "signal lost",
+        201: "no network of this name found",
+        202: "wrong password",
+        203: "refused by the access point",
+        204: "wrong password",
+        210: "no network of this name with a known security",
+        211: "the network's security is too weak",
+        212: "the signal is too weak",
+        1001: "no answer",
+    }
+    return "Wi-Fi status %s: %s" % (status, words.get(status, "not connected"))
 
 
 def refusal(step, status, answer, retry_after=0):

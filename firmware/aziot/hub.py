@@ -6,9 +6,8 @@ from micropython import const
 from . import clock
 from .clock import due, left
 from .errors import AzureError
-from .mqtt import Mqtt
+from .mqtt import KEEPALIVE, Mqtt
 
-_KEEPALIVE = const(120)  # seconds; the Hub allows up to 1177
 _LARGEST = const(262144)  # bytes of a message (IoT Hub quotas)
 
 
@@ -24,6 +23,8 @@ class Session:
 
     mqtt = None
     cloud = None  # what the application wants to hear, if anything
+    dates = None  # of the certificate, which the first poll() reports
+    skipped = 0  # bytes of the last message for which the heap had no room
 
     def __init__(self, device):
         self.device = device
@@ -39,7 +40,11 @@ class Session:
         password = "" if end else identity.password(hub, name)
         self.events = "devices/%s/messages/events/" % name
         will = identity.will and (self.events, identity.will.encode(), False, 1)
-        self.mqtt = Mqtt(stream, self._on_message, hub, identity.port, name, user, password, _KEEPALIVE, will)
+        # Not a clean session: of that the Hub would deliver nothing that was said while the board was away.
+        self.mqtt = Mqtt(stream, self._on_message, hub, identity.port, name, user, password, KEEPALIVE, will, False)
+        from .packets import Packets  # not before TLS has had the certificate: the heap is full then
+
+        stream.packets = Packets(stream)
         self._alive()
         self._heard = None
         try:
@@ -66,8 +71,7 @@ class Session:
             if self.device.renewal:
                 self.renew_at = 1  # the connection was lost meanwhile
             if identity.report:
-                dates = '{"certificate":{"validFrom":"%s","validUntil":"%s"}}' % (clock.iso(start), clock.iso(end))
-                self.mqtt.publish("$iothub/twin/PATCH/properties/reported/?$rid=r", dates)
+                self.dates = '{"certificate":{"validFrom":"%s","validUntil":"%s"}}' % (clock.iso(start), clock.iso(end))
         if self.cloud:
             self.cloud.resume()
         identity.log("hub.ready", text)
@@ -87,7 +91,7 @@ class Session:
         self.device.identity.log("hub.sent", "message %d" % self.sent)
 
     def _alive(self):
-        self._ping = due(_KEEPALIVE * 500)
+        self._ping = due(KEEPALIVE * 500)
 
     def poll(self, ms):
         """For ms milliseconds handle what the Hub sends, keep the connection alive, renew certificate or token in time.
@@ -96,6 +100,11 @@ class Session:
         """
         end = due(ms)
         over = False
+        if self.dates:
+            if not self.mqtt.present:  # the answer comes unasked, and is not waited for
+                self.mqtt.subscribe(b"$iothub/twin/res/#", 1)
+            self.tell(self.dates)
+            self.dates = None
         while True:
             if self.cloud:
                 self.cloud.work()
@@ -128,14 +137,13 @@ class Session:
         """handler(body, properties) gets each cloud-to-device message: bytes, and a dict of str, or None where a name
         has no value. It is acknowledged when the handler has returned; if that raises, the Hub sends it again.
         """
-        self._hear().message = handler
-        self.cloud.want("devices/+/messages/devicebound/#")
+        self._hear().on_message(handler)
 
     def on_method(self, name, handler):
         """handler(payload) -> (status, what json.dumps() takes) for each call of the method; payload: what its JSON
         says. A method without a handler is answered with 404, a handler that raises with 500.
         """
-        self._hear().methods[name] = handler
+        self._hear().methods[name.lower()] = handler
         self.cloud.want("$iothub/methods/POST/#")
 
     def on_desired(self, handler):
@@ -143,20 +151,23 @@ class Session:
         the last call), then every change in its order, also what changed while there was no connection.
         patch: dict, None for what was deleted; version: int.
         """
-        cloud = self._hear()
-        cloud.desired = handler
-        cloud.version = None
-        cloud.stale = True
-        cloud.want("$iothub/twin/PATCH/properties/desired/#")
-        cloud.refresh()
+        self._twin().on_desired(handler)
 
     def report(self, properties):
         """Reported properties (dict, None deletes) for the device twin -> their version there, int."""
-        return self._hear().ask("PATCH/properties/reported", json.dumps(properties))[0]
+        return self._twin().ask("PATCH/properties/reported", dumps(properties))[0]
 
     def twin(self):
         """The device twin: {"desired": {..., "$version": int}, "reported": {..., "$version": int}}."""
-        return self._hear().twin()
+        return self._twin().get()
+
+    def _twin(self):
+        cloud = self._hear()
+        if not cloud.twin:
+            from .twin import Twin
+
+            cloud.twin = Twin(cloud)
+        return cloud.twin
 
     def _hear(self):
         if not self.cloud:
@@ -165,18 +176,62 @@ class Session:
             self.cloud = Cloud(self)
         return self.cloud
 
+    def tell(self, properties):
+        # Reported properties (JSON), without waiting for the answer.
+        self.mqtt.publish("$iothub/twin/PATCH/properties/reported/?$rid=r", properties)
+
+    def skip(self, size):
+        # A message was dropped, since the heap has no room for it: said once.
+        if size != self.skipped:
+            self.skipped = size
+            self.device.identity.log("skipped", "%d bytes: no room in the heap" % size)
+            if self.device.identity.report:
+                self.tell('{"skipped":%d}' % size)
+
     def _on_message(self, topic, body):
+        # From within MQTT. A body of None is one that the heap has no room for; the Hub keeps such a message.
+        stream = self.stream
+        stream.held = None
+        skipped = stream.packets.skipped
+        if skipped:
+            stream.packets.skipped = 0
+            body = None
+            stream.held = [topic]
+            self.skip(skipped)
         if topic.startswith(b"$iothub/credentials/"):
             from .renew import hear
 
-            hear(self, topic, body)
-        elif self.cloud:
-            self.cloud.hear(topic, body)
+            hear(self, topic, body or b"null")
+        elif self.cloud or topic.startswith(b"devices/"):
+            self._hear().hear(topic, body)
 
     def close(self):
         """Say goodbye to the Hub."""
         if self.mqtt:
             self.mqtt.disconnect()
+
+
+def dumps(value):
+    """The JSON of a value; AzureError "message" if it has none (RFC 8259): MicroPython writes nan, or a repr()."""
+    try:
+        _check(value)
+        return json.dumps(value)
+    except (TypeError, ValueError, RuntimeError) as e:  # the latter two: it holds itself
+        raise AzureError("message", "hub.send", str(e))
+
+
+def _check(value):
+    if isinstance(value, dict):
+        for key in value:
+            if not (key is None or isinstance(key, (str, int, bool))):
+                raise TypeError(key)
+        value = value.values()
+    elif not isinstance(value, (list, tuple)):
+        if value is None or isinstance(value, (str, int, bool)) or isinstance(value, float) and value - value == 0:
+            return
+        raise TypeError(value)
+    for item in value:
+        _check(item)
 
 
 def packed(body, properties, qos=1):
@@ -185,7 +240,7 @@ def packed(body, properties, qos=1):
         return body, properties
     bag = []
     if isinstance(body, (dict, list)):
-        body = json.dumps(body)
+        body = dumps(body)
         if not properties or "$.ct" not in properties:
             bag.append("$.ct=application%2Fjson&$.ce=utf-8")
     if properties:

@@ -11,6 +11,9 @@ from io import IOBase
 from select import poll
 
 
+COPIES = 1  # of a message that MQTT makes while it reads it
+
+
 def table(path):
     """What a settings file says, a dict if it is well-formed. OSError or ValueError."""
     with open(path) as f:

@@ -1,5 +1,5 @@
 # A TLS stream that umqtt.simple can be trusted with: a deadline under every read and write, the handshake's
-# included; one write a flight; never a short read. It always verifies, and nothing can turn that off.
+# included; one write for each flight; never a short read. It always verifies, and nothing can turn that off.
 import errno
 import gc
 
@@ -14,7 +14,7 @@ _SLICE = const(200)  # ms between two calls of idle()
 _GATHER = const(4096)  # bytes kept back for one write; the TLS send buffer of an ESP32 holds as many
 _IN = const(1)  # select.POLLIN and POLLOUT, the same on every system
 _OUT = const(4)
-_LARGEST = const(16384)  # bytes; an answer with a certificate chain has about 5,000
+_LARGEST = const(16384)  # bytes; an answer of DPS with a certificate chain has about 5,000
 
 
 def idle():
@@ -36,10 +36,12 @@ class _Link(IOBase):
         sock.setblocking(False)
         self.sock = sock
         self.poll = poll()
+        self.fed = due(0)  # when idle() is to be called next
 
     def until(self, ms, late=errno.ETIMEDOUT):
         self.end = due(ms)
         self.late = late
+        self.once = True  # what is there already is taken, however late it is
 
     def readinto(self, buf):
         return self._wait(self.sock.readinto, buf, _IN)
@@ -48,17 +50,22 @@ class _Link(IOBase):
         return self._wait(self.sock.write, buf, _OUT)
 
     def _wait(self, function, buf, event):
+        # A peer that never stops sending must not hold off a deadline or starve the watchdog.
         try:
             while True:
-                done = function(buf)
-                if done is not None:
-                    return done
                 ms = left(self.end)
+                if ms > 0 or self.once:
+                    self.once = False
+                    done = function(buf)
+                    if left(self.fed) <= 0:
+                        self.fed = due(_SLICE)
+                        idle()
+                    if done is not None:
+                        return done
                 if ms <= 0:
                     return -self.late
                 self.poll.register(self.sock, event)
                 self.poll.poll(min(ms, _SLICE))
-                idle()
         except OSError as e:
             return -(e.args[0] or errno.EIO)
 
@@ -75,12 +82,14 @@ class Stream:
     """
 
     def __init__(self, step, timeout, roots, certificate="", key="", size=0):
+        idle()  # what comes next feeds nothing: resolving a name, and the bare connection
         self.step = step
         self.timeout = timeout * 1000
         self.files = roots, certificate, key, size
         self.out = bytearray()
         self.held = None  # a list that gets the PUBACK, if one is written next, until somebody writes it again
         self.link = self.tls = None
+        self.packets = None  # that it is read by, if a message may be too large for the heap
 
     def wrap_socket(self, sock, server_hostname):
         gc.collect()  # first, too: what TLS needs for long shall not lie above what is gone soon
@@ -94,29 +103,44 @@ class Stream:
             _use(context.load_cert_chain, certificate, size, key)
         gc.collect()
         self.tls = context.wrap_socket(self.link, server_hostname=server_hostname)
+        self.begin()
         return self
+
+    def begin(self):
+        """Something new begins: all of it, with the answer, has to be done by the timeout."""
+        self.link.until(self.timeout)
 
     def listen(self, ms):
         """Until a first byte comes, for ms at most, read() may return None. What was written goes out first."""
         self.write(b"")  # AzureError if it is closed
-        self.flush()
+        if self.packets:
+            self.packets.drop()
+        if self.out:
+            self.begin()
+            self.flush()
         self.link.until(ms, errno.EAGAIN)
 
     def setblocking(self, _):
-        # umqtt.simple calls this when a packet's first byte is there: the rest has to follow.
-        if self.link.late == errno.EAGAIN:
-            self.link.until(self.timeout)
+        pass  # umqtt.simple calls this; read() sees to the deadlines
 
     def read(self, size):
         self.flush()
+        if self.packets:
+            return self.packets.read(size)
         if size > _LARGEST:
             raise AzureError("too-big", self.step, str(size))
+        return self.take(size)
+
+    def take(self, size):
+        """As many bytes, or None if there is none yet."""
         data = self.tls.read(size)
         if data is None:
             return None
         if len(data) < size:
             raise AzureError("closed", self.step)
         self.heard = due(0)
+        if self.link.late == errno.EAGAIN:
+            self.begin()  # something has begun, and has to come to its end
         return data
 
     def write(self, data, size=None):
@@ -126,11 +150,10 @@ class Stream:
         if held and data[:2] == b"@\x02":
             held.append(bytes(data))
             return
-        if not self.out:  # something new begins
-            self.link.until(self.timeout)
         self.out.extend(data if size is None else data[:size])
         if len(self.out) > _GATHER:
             self.flush()
+            self.begin()  # the peer takes what we send: that is progress of ours
 
     def flush(self):
         if self.out:

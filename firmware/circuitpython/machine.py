@@ -7,8 +7,14 @@ import microcontroller
 import rtc
 import watchdog
 
+WDT_RESET = 3
 reset = microcontroller.reset
 _pins = {}  # a pin can be taken once
+
+
+def reset_cause():
+    """WDT_RESET after the watchdog's, else 0."""
+    return WDT_RESET if microcontroller.cpu.reset_reason == microcontroller.ResetReason.WATCHDOG else 0
 
 
 class Pin:

@@ -15,6 +15,12 @@ class WLAN:
     def active(self, on):
         wifi.radio.enabled = on
 
+    def config(self, _ssid):
+        return wifi.radio.ap_info and wifi.radio.ap_info.ssid
+
+    def disconnect(self):
+        wifi.radio.stop_station()
+
     def connect(self, ssid, password):
         try:
             wifi.radio.connect(ssid, password, timeout=20)

@@ -6,11 +6,11 @@ from aziot.errors import AzureError
 
 
 def raises(code, function, *args, **kwargs):
-    """Call it; assert that AzureError with this code comes, and return it."""
+    """Call it; assert that AzureError with this code, or one of them, comes, and return it."""
     try:
         function(*args, **kwargs)
     except AzureError as e:
-        assert e.code == code, "expected %r, got %r: %s" % (code, e.code, e)
+        assert e.code == code or isinstance(code, tuple) and e.code in code, "expected %r, got %r: %s" % (code, e.code, e)
         return e
     raise AssertionError("no AzureError %r" % code)
 

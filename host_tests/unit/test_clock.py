@@ -57,9 +57,28 @@ def test_iso():
     assert clock.iso(951825600) == "2000-02-29T12:00:00Z"
 
 
-def test_a_date_past_the_calendar_is_its_last():
-    assert clock.iso(253402300799) in ("2106-02-07T06:28:15Z", "2136-02-07T06:28:15Z")  # of 1970, of 2000
-    assert clock.iso(-10000000000) in ("1970-01-01T00:00:00Z", "2000-01-01T00:00:00Z")
+def test_iso_knows_the_calendar_to_its_end():
+    # date -u -d @... +%FT%TZ. Where MicroPython's own ends or errs: 2^31 s after 1970 and after 2000, March 2100 (no leap
+    # year), 2^32 s after 1970 and after 2000, and the end of a certificate without an end (RFC 5280, 4.1.2.5).
+    for unix, text in (
+        (2147483648, "2038-01-19T03:14:08Z"),
+        (3094168447, "2068-01-19T03:14:07Z"),
+        (3094168448, "2068-01-19T03:14:08Z"),
+        (4107542399, "2100-02-28T23:59:59Z"),
+        (4107542400, "2100-03-01T00:00:00Z"),
+        (4294967296, "2106-02-07T06:28:16Z"),
+        (5241652096, "2136-02-07T06:28:16Z"),
+        (253402300799, "9999-12-31T23:59:59Z"),
+    ):
+        assert clock.iso(unix) == text, unix
+    assert clock.iso(-10000000000) == "1970-01-01T00:00:00Z"
+
+
+def test_iso_and_unix_are_each_other_s_inverse():
+    for days in range(0, 60000, 7):
+        t = days * 86400 + days
+        text = clock.iso(t)
+        assert clock.unix([int(text[a:b]) for a, b in ((0, 4), (5, 7), (8, 10), (11, 13), (14, 16), (17, 19))]) == t, text
 
 
 def test_a_deadline_beyond_what_ticks_can_say():

@@ -1,10 +1,14 @@
+import socket
+
 from aziot.runtime import time
 
 from aziot import stream
 from aziot.mqtt import Mqtt
+from aziot.packets import Packets
 from aziot.stream import Stream
 from check import Folder, raises, write
-from plain import Peer
+import plain
+from plain import Peer, free_port
 
 CONNACK = b"\x20\x02\x00\x00"
 CONNECT = b"\x10\x1a\x00\x04MQTT\x04\xc2\x00\x3c\x00\x03dev\x00\x04user\x00\x03pwd"
@@ -17,6 +21,13 @@ def session(peer, heard=None, timeout=1):
         stream = Stream("test", timeout, root + "roots.pem")
         hear = lambda t, b: heard.append((bytes(t), bytes(b)))  # noqa: E731
         return Mqtt(stream, hear, "127.0.0.1", peer.port, "dev", "user", "pwd", 60)
+
+
+def by_packets(peer, heard):
+    """As a hub is read."""
+    mqtt = session(peer, heard)
+    mqtt.stream.packets = Packets(mqtt.stream)
+    return mqtt
 
 
 def test_connect_is_one_flight_of_these_bytes():
@@ -138,11 +149,13 @@ def test_what_is_not_mqtt():
         assert e.step == "test"
 
 
-def test_a_packet_too_big_is_refused_by_its_length():
-    with Peer(CONNACK + b"\x30\xff\xff\x7f\x00\x03a/b") as peer:
-        mqtt = session(peer, [])
-        raises("too-big", mqtt.wait, 1000)
-        mqtt.close()
+def test_a_length_that_no_message_of_the_hub_has():
+    # Of four bytes at most (MQTT 3.1.1, 2.2.3), and a message of IoT Hub has 256 KB at most.
+    for length in (b"\xff\xff\x7f", b"\xff\xff\xff\x7f", b"\xff\xff\xff\xff\x01", b"\xff" * 50):
+        with Peer(CONNACK + b"\x30" + length + b"\x00\x03a/b") as peer:
+            mqtt = by_packets(peer, [])
+            raises("protocol", mqtt.wait, 1000)
+            mqtt.close()
 
 
 def test_nobody_there():
@@ -182,7 +195,7 @@ def test_with_a_client_certificate_there_is_no_password():
     with Peer(CONNACK) as peer:
         connect_with_certificate(peer, "user")
         assert peer.loaded == [b"roots.pem", (b"cert", b"key")]
-        assert peer.wire.flights == [b"\x10\x15\x00\x04MQTT\x04\x82\x00\x00\x00\x03dev\x00\x04user"]
+        assert peer.wire.flights == [b"\x10\x15\x00\x04MQTT\x04\x82\x00\x78\x00\x03dev\x00\x04user"]
 
 
 def test_the_length_is_right_where_its_form_changes():
@@ -203,18 +216,67 @@ def test_large_messages_are_sent_whole():
         mqtt.close()
 
 
-def test_what_the_application_raises_comes_out():
-    class Mine(Exception):
-        pass
-
+def test_a_fault_of_ours_or_of_the_platform_is_no_exception_of_another_kind():
     def fails(topic, body):
-        raise Mine
+        raise TypeError("odd")
 
     with Peer(CONNACK + b"\x30\x0a\x00\x03x/yhello") as peer:
         mqtt = session(peer)
         mqtt.client.set_callback(fails)
-        try:
-            mqtt.wait(1000)
-            raise AssertionError
-        except Mine:
-            pass
+        e = raises("platform", mqtt.wait, 1000)
+        assert e.retriable and e.step == "test" and e.text == "TypeError: odd"
+
+
+def test_the_bare_connection_has_a_deadline_of_its_own():
+    # However long the timeout: nothing feeds the watchdog meanwhile.
+    import umqtt.simple
+
+    seconds = []
+    real = umqtt.simple.MQTTClient.connect
+
+    def connect(client, clean_session=True, *timeout):
+        seconds.append(timeout[0] if timeout else client.timeout)
+        return real(client, clean_session, *timeout)
+
+    umqtt.simple.MQTTClient.connect = connect
+    try:
+        for timeout in (1, 15, 600):
+            with Peer(CONNACK) as peer:
+                session(peer, None, timeout).close()
+    finally:
+        umqtt.simple.MQTTClient.connect = real
+    assert seconds == [1, 15, 15], seconds
+
+
+def test_a_connection_that_nobody_takes_ends_by_itself():
+    # A listener whose queue is full drops what asks for a connection, as a firewall does.
+    listener, waiting = socket.socket(), []
+    address = socket.getaddrinfo("127.0.0.1", free_port())[0][-1]
+    try:
+        listener.bind(address)
+        listener.listen(0)
+        for _ in range(2):
+            waiting.append(socket.socket())
+            waiting[-1].setblocking(False)
+            try:
+                waiting[-1].connect(address)
+            except OSError:  # under way
+                pass
+        start = time.ticks_ms()
+        with Folder() as root:
+            port = plain.port
+            e = raises(("timeout", "tcp"), Mqtt, Stream("test", 0.3, root), None, "127.0.0.1", port, "dev", "user", "pwd")
+        assert e.retriable and 200 < time.ticks_diff(time.ticks_ms(), start) < 5000
+    finally:
+        for sock in waiting + [listener]:
+            sock.close()
+
+
+def test_a_stream_feeds_the_watchdog_before_what_cannot():
+    fed = []
+    real, stream.idle = stream.idle, lambda: fed.append(1)
+    try:
+        Stream("test", 1, "roots.pem")
+        assert fed == [1]
+    finally:
+        stream.idle = real

@@ -83,7 +83,7 @@ def test_the_whole_dialogue_is_four_flights_of_these_bytes():
     assert run.sent == (
         b"\x10"
         + bytes([89 + len(token) & 127 | 128, 89 + len(token) >> 7])
-        + b"\x00\x04MQTT\x04\xc2\x00\x00\x00\x0ccontoso-0001"
+        + b"\x00\x04MQTT\x04\xc2\x00\x78\x00\x0ccontoso-0001"
         + b"\x00\x3d0ne00C0FFEE/registrations/contoso-0001/api-version=2026-11-01"
         + bytes([len(token) >> 8, len(token) & 255])
         + token

@@ -47,6 +47,15 @@ _APP = _own(
     "Correct app.py and flash it: esp-dps flash DEVICE --port PORT --app-only. The board goes on by itself meanwhile.",
 )
 
+_FIRMWARE = _own(
+    "The firmware itself failed, or MicroPython did not give it what it needs: this is the kind of the exception.",
+    (
+        "a MicroPython without umqtt.simple, or one older than the firmware needs",
+        "a fault of the firmware; the lines above show where",
+    ),
+    "Check the release: esp-dps doctor --port PORT. If it is new enough, report the lines above as a fault of esp-dps.",
+)
+
 # (code, step): step "" is any. Numbers are the services' own: protocols and REST specification of DPS and IoT Hub.
 _TABLE: dict[tuple[str, str], Explanation] = {
     # what the board itself finds
@@ -75,10 +84,11 @@ _TABLE: dict[tuple[str, str], Explanation] = {
         "A drive: reset the board without the button. Else remove files that are not needed; if that does not help, "
         "erase the board's filesystem and flash it again.",
     ),
+    ("platform", ""): _FIRMWARE,
     ("network", ""): _own(
         "The board did not get onto the network.",
         (
-            "wrong network name or password",
+            "wrong network name or password: the text of the error names a Wi-Fi status and what it means",
             "the access point is 5 GHz only, out of reach, or has WPA3 only",
             "no address from DHCP",
         ),
@@ -409,6 +419,8 @@ def explain(code: str | int, step: str = "") -> Explanation:
     """
     if step == "app":
         return _APP
+    if step == "firmware":
+        return _FIRMWARE
     word = str(code)
     for key in ((word, step), (word, ""), (word[:3], "")):
         if key in _TABLE and (key[0] == word or _is_service_number(word)):

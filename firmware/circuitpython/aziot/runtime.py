@@ -17,6 +17,8 @@ _TEXTS += "device_key secondary_device_key group_key".split()
 _NUMBERS = "port timeout token_life outbox renew spread patience refusal_patience chain report".split()
 _SWITCHES = "chain report".split()
 
+COPIES = 3  # of a message that MQTT makes while it reads it
+
 pool = socket = SocketPool(wifi.radio)
 IOBase = object  # ssl asks a socket for its methods, not for its type
 

@@ -107,6 +107,8 @@ class _Wire:
                 raise AssertionError
         if size:
             packet.extend(read(size))
+        if packet[0] == 0x20:  # CONNACK: whether the session of before is still there (MQTT 3.1.1, 3.2.2.2)
+            self.present = packet[2] & 1
         return packet
 
     def send(self, data):
@@ -122,7 +124,7 @@ _wire = _Wire()
 
 class MQTTClient:
     pid = 0  # MiniMQTT has its own, which goes round
-    sock = None
+    sock = ssl_params = None
 
     def __init__(self, client_id, server, port, user, password, keepalive, ssl):
         # Only DPS has such user names. What it issues has to be stored: it is not asked where nothing can be.
@@ -153,10 +155,11 @@ class MQTTClient:
     def set_last_will(self, topic, message, retain, qos):
         self.real.will_set(topic, message, retain, qos)
 
-    def connect(self, _clean_session, timeout):
+    def connect(self, clean_session, timeout):
         self.timeout = timeout
         connection_manager_close_all(_wire)  # it still holds the last connection for open
-        self._do(self.real.connect)
+        self._do(self.real.connect, clean_session)
+        return _wire.present  # MiniMQTT looks for it in the wrong byte of the CONNACK
 
     def open(self):
         host, port = self.address

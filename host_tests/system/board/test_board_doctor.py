@@ -50,7 +50,7 @@ def test_a_blank_board(bench: Bench) -> None:
 def test_a_board_that_is_well(bench: Bench, tmp_path: Path) -> None:
     bench.flash(follow=None)
     found = findings(bench)
-    assert not wrong(found) and "none issued yet" in said(found, "identity")
+    assert not wrong(found) and "none issued yet" in said(found, "identity") and not said(found, "start")
     assert "micropython 1." in said(found, "runtime") and "KB" in said(found, "heap")
     Issued(bench, tmp_path).issue()
     found = findings(bench)

@@ -16,7 +16,7 @@ from espdps.paths import FIRMWARE
 WORDS = """
     clock ntp dns tcp tls-root tls-name tls-date tls-alert tls memory timeout closed protocol connack-1
     connack-2 connack-3 connack-4 connack-5 suback failed disabled no-certificate cert-key cert-name cert-date
-    cert-form config key csr too-big message network store profile
+    cert-form config key csr too-big message network platform store profile
 """.split()
 NUMBERS = """
     400004 400012 400207 400208 400209 401000 401002 404201 404202 404203 409203 429001 400006 400037 400040

@@ -18,7 +18,7 @@ GOOD = (BOARDS / "ESP32_GENERIC.toml").read_text()
     ("name", "chip", "heap", "epoch"),
     [
         ("ESP32_GENERIC", "ESP32", "56k", 2000),
-        ("ESP32_GENERIC_S2", "ESP32S2", "36k", 2000),
+        ("ESP32_GENERIC_S2", "ESP32S2", "64k", 2000),
         ("ESP32_GENERIC_S3", "ESP32S3", "64k", 2000),
         ("ESP32_GENERIC_C3", "ESP32C3", "64k", 2000),
         ("ESP32_GENERIC_C6", "ESP32C6", "64k", 2000),
@@ -28,7 +28,7 @@ GOOD = (BOARDS / "ESP32_GENERIC.toml").read_text()
 def test_the_profiles_that_are_here(name: str, chip: str, heap: str, epoch: int) -> None:
     profile = profiles.load(name)
     assert (profile.chip, profile.heap, profile.epoch) == (chip, heap, epoch)
-    assert profile.runtime == "micropython" and profile.min_version == (1, 23)
+    assert profile.runtime == "micropython" and profile.min_version == profiles.OLDEST
     assert name in profiles.names()
 
 
@@ -50,6 +50,8 @@ def test_an_unknown_board_lists_the_known() -> None:
         ("colour = 1", "unknown key 'colour'"),
         ("chip = 32", "'chip' must be"),
         ('chip = "STM32"', "'chip' must be"),
+        ("chip = []", "'chip' must be"),
+        ('chip = ["ESP32", 3]', "'chip' must be"),
         ('min_version = "1"', "'min_version' must be"),
         ("min_version = 1.23", "'min_version' must be"),
         ('network = "lora"', "'network' must be"),

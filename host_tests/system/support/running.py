@@ -19,6 +19,8 @@ from espdps.paths import FIRMWARE, SHIMS
 HERE = Path(__file__).resolve().parent
 
 RUNTIMES = ("cpython", "circuitpython", "micropython-64", "micropython-32")
+# The first MicroPython with each umqtt.simple -> that umqtt.simple
+RELEASES = {"1.24": "1.4", "1.25": "1.6", "1.27": "1.7", "1.29": "1.8"}
 DRIVE = "CIRCUITPY"  # below a device's folder: what is on its drive
 _LINE = re.compile(r"\[ *(\d+\.\d+)\] (\S+) +(.*)")
 _ERROR = re.compile(r"(\S+) (\S+)(?: tracking (\S+))?(?: (.*))?")
@@ -64,9 +66,10 @@ def command_of(
         shutil.copy(HERE / script, folder / DRIVE)
         run_py = str(SHIMS / "circuitpython" / "run.py")
         return [sys.executable, run_py, str(folder / DRIVE), str(folder / DRIVE / script), "/"], env
-    from espdps.virtual_board.micropython import interpreter
+    from espdps.virtual_board import micropython
 
-    command = [str(interpreter(int(runtime.rpartition("-")[2])))]
+    which = runtime.rpartition("-")[2]
+    command = [str(micropython.newest() if which == "newest" else micropython.interpreter(int(which)))]
     if heap:
         command += ["-X", "heapsize=" + heap]
     env["MICROPYPATH"] = ":".join((str(library), str(SHIMS / "micropython"), ".frozen"))

@@ -60,13 +60,40 @@ def test_one_on_path_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize(
     "output",
-    ["echo micropython 1 22 9223372036854775807", "echo cpython 3 12 9223372036854775807", "exit 1", "echo what"],
+    [
+        "echo micropython 1 22 9223372036854775807",
+        "echo cpython 3 12 9223372036854775807",
+        "exit 1",
+        "echo what",
+        "echo 'ValueError: invalid cert' >&2; exit 1",  # as a build without PEM ends
+    ],
 )
 def test_an_unfit_one_on_path_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str) -> None:
     fetch((64,), FETCHED)
     script(tmp_path / "micropython", output + "\n")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     assert interpreter(64) == FETCHED / "64" / "micropython"
+
+
+def test_behind_an_unfit_one_the_next_on_path_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetch((64,), FETCHED)
+    for name, line in (("first", "exit 1"), ("second", f'exec "{FETCHED / "64" / "micropython"}" "$@"')):
+        (tmp_path / name).mkdir()
+        script(tmp_path / name / "micropython", line + "\n")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'first'}:{tmp_path / 'second'}:{os.environ['PATH']}")
+    assert interpreter(64) == tmp_path / "second" / "micropython"
+
+
+def test_a_build_that_reads_no_pem_is_told_from_one_that_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    fetch((64,), FETCHED)
+    assert micropython._fault(FETCHED / "64" / "micropython", 64) is None
+    monkeypatch.setattr(micropython, "ROOT", b"-----BEGIN CERTIFICATE-----\nno\n-----END CERTIFICATE-----\n")
+    assert "invalid cert" in str(micropython._fault(FETCHED / "64" / "micropython", 64))
+
+
+def test_the_one_beside_this_python_is_no_board_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    assert Path(sys.executable).parent not in {program.parent for program in micropython._on_path()}
 
 
 def test_the_wrapper_works_from_wherever_the_folder_is(tmp_path: Path) -> None:

@@ -86,7 +86,14 @@ def test_calendar(micropython: Path, epoch: int) -> None:
     for moment in moments:
         tm = time.gmtime(moment)
         expected.append(f"True {' '.join(map(str, tm[:8]))}")
-    assert run(micropython, source, BOARD_EPOCH=str(epoch)).splitlines() == expected
+    assert run(micropython, source, BOARD_EPOCH=str(epoch), BOARD_RELEASE="1.26").splitlines() == expected
+
+
+@pytest.mark.parametrize(("release", "says"), [("1.25", "OverflowError"), ("1.26", "(2068, 1, 19, 3, 14, 8, 3, 19)")])
+def test_the_calendar_of_esp32_ends_with_31_bits_up_to_1_25(micropython: Path, release: str, says: str) -> None:
+    # extmod/modtime.c: a machine word with a sign, from 1.26 on a number of 64 bits; it counts from 2000.
+    source = "import time\ntry: print(time.gmtime(1 << 31))\nexcept OverflowError: print('OverflowError')"
+    assert run(micropython, source, BOARD_EPOCH="2000", BOARD_RELEASE=release) == says + "\n"
 
 
 def test_the_real_time_clock_sets_time(micropython: Path) -> None:
@@ -125,12 +132,16 @@ def time_server(seconds_since_1900: int | None) -> Iterator[tuple[int, list[byte
 @pytest.mark.parametrize(
     ("stamp", "text"), [(3_980_000_000, "(2026, 2, 13, 19, 33, 20,"), (600_000_000, "(2055, 2, 11, 17, 8,")]
 )
-def test_ntptime_sets_the_clock(micropython: Path, epoch: int, stamp: int, text: str) -> None:
+@pytest.mark.parametrize(("release", "first"), [("1.24", 0x1B), ("1.28", 0x1B), ("1.29", 0x23)])
+def test_ntptime_sets_the_clock(
+    micropython: Path, epoch: int, stamp: int, text: str, release: str, first: int
+) -> None:
     with time_server(stamp) as (port, requests):
         source = "import ntptime, time; ntptime.settime(); print(time.gmtime())"
         hosts = f"other:123=127.0.0.1:1;pool.ntp.org:123=127.0.0.1:{port}"
-        assert run(micropython, source, BOARD_EPOCH=str(epoch), BOARD_CLOCK="unset", BOARD_HOSTS=hosts).startswith(text)
-    assert requests == [b"\x23" + bytes(47)]
+        settings = {"BOARD_EPOCH": str(epoch), "BOARD_HOSTS": hosts, "BOARD_RELEASE": release}
+        assert run(micropython, source, BOARD_CLOCK="unset", **settings).startswith(text)
+    assert requests == [bytes([first]) + bytes(47)]
 
 
 def test_ntptime_gives_up(micropython: Path) -> None:
@@ -161,8 +172,9 @@ def test_only_known_names_resolve(micropython: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(("release", "busy"), [("1.25", "Wifi Internal Error"), ("1.27", "Wifi Internal State Error")])
 @pytest.mark.parametrize(("point", "status"), [("", 1010), ("absent", 201), ("wrong", 202), ("silent", 1001)])
-def test_a_station_joins_or_fails(micropython: Path, point: str, status: int) -> None:
+def test_a_station_joins_or_fails(micropython: Path, point: str, status: int, release: str, busy: str) -> None:
     source = f"""
 import network, socket, time
 w = network.WLAN(network.STA_IF)
@@ -180,20 +192,39 @@ until = time.ticks_add(time.ticks_ms(), 20 if {status} == 1001 else 5000)
 while w.status() == network.STAT_CONNECTING and time.ticks_diff(until, time.ticks_ms()) > 0: time.sleep_ms(1)
 print(w.status(), w.isconnected(), w.config('ssid'), network.WLAN() is w)
 tries(resolve)
+if not w.isconnected(): tries(lambda: w.connect('a', 'b'))  # it tries on until it is told not to
 w.disconnect()
+while w.isconnected(): time.sleep_ms(1)  # in another task
 print(w.status(), w.isconnected())
 """
     joined = status == 1010
-    assert run(micropython, source, BOARD_WIFI=point, BOARD_WIFI_MS="150", BOARD_RADIO="1").splitlines() == [
+    settings = {"BOARD_WIFI": point, "BOARD_WIFI_MS": "150", "BOARD_RADIO": "1", "BOARD_RELEASE": release}
+    assert run(micropython, source, **settings).splitlines() == [
         "Wifi Internal State Error",
         "False True 1000 False",
         "-202",
         "1001 0.0.0.0",
-        "Wifi Internal Error",
+        busy,
         f"{status} {joined} a True",
         "True" if joined else "-202",
+        *([] if joined else [busy]),
         "1000 False",
     ]
+
+
+def test_an_access_point_with_a_name_and_a_password_of_its_own(micropython: Path) -> None:
+    source = """
+import network, time
+w = network.WLAN(network.STA_IF)
+w.active(True)
+for name, key in (('other', 'right'), ('ours', 'wrong'), ('ours', 'right')):
+    w.disconnect()
+    w.connect(name, key)
+    while w.status() == network.STAT_CONNECTING: time.sleep_ms(1)
+    print(w.status(), w.config('ssid'))
+"""
+    settings = {"BOARD_WIFI_NAME": "ours", "BOARD_WIFI_KEY": "right", "BOARD_WIFI_MS": "1"}
+    assert run(micropython, source, **settings).splitlines() == ["201 other", "202 ours", "1010 ours"]
 
 
 # machine

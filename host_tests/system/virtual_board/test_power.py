@@ -20,6 +20,7 @@ from board_console import PROMPT, Console, mpremote, output, processes, wait_unt
 from espdps.paths import ROOT
 from espdps.virtual_board import VirtualBoard
 from espdps.virtual_board.board import BoardError
+from espdps.virtual_board.micropython import ROOT as ROOT_CERTIFICATE
 
 TOOLS = ROOT / "tools"
 REPORT = "import machine, time; print('up', machine.reset_cause(), time.time(), time.gmtime()[0])\n"
@@ -214,3 +215,16 @@ def test_the_board_does_not_outlive_its_host(tmp_path: Path, micropython32: Path
         host.kill()
         host.wait(timeout=20)
         host.stdout.close()
+
+
+def test_a_bounded_system_heap_bounds_tls_and_nothing_else(tmp_path: Path, micropython32: Path) -> None:
+    # A certificate that was read is kept outside of MicroPython's heap, 500 of them in more than 64 KB.
+    source = (
+        f"import tls\nroot = {ROOT_CERTIFICATE!r}\ncontext = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)\n"
+        "try:\n  for n in range(500): context.load_verify_locations(root)\n"
+        "except (MemoryError, OSError, ValueError): print('full', 5 < n < 200)\nelse: print('enough')\n"
+        "print(len(bytearray(300_000)))"
+    )
+    for size, says in ((0, "enough"), (64 << 10, "full True")):
+        with VirtualBoard(tmp_path / str(size), micropython32, heap="1m", system_heap=size) as board:
+            assert output(board.port, "exec", source).splitlines() == [says, "300000"]

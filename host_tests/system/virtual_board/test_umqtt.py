@@ -1,10 +1,12 @@
 """The stand-in for umqtt.simple against a socket that plays a script: bytes out, bytes in, and the real one's faults.
 
-The packets are spelled out by MQTT 3.1.1; no broker and no other MQTT code takes part.
+The packets are spelled out by MQTT 3.1.1; no broker and no other MQTT code takes part. Each release of umqtt.simple is
+looked at, by the MicroPython that froze it first.
 """
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import threading
@@ -12,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from running import RELEASES
 
 from espdps.paths import SHIMS
 
@@ -20,9 +23,21 @@ CONNACK = b"\x20\x02\x00\x00"
 Answer = tuple[int, bytes]
 
 
-@pytest.fixture(params=[32, 64])
-def play(request: pytest.FixtureRequest) -> Callable[..., tuple[bytes, str]]:
-    micropython: Path = request.getfixturevalue(f"micropython{request.param}")
+@pytest.fixture(params=[*((32, release) for release in RELEASES), (64, "1.29")], ids=lambda pair: f"{pair[0]}-{pair[1]}")
+def pair(request: pytest.FixtureRequest) -> tuple[int, str]:
+    bits, release = request.param
+    return bits, release
+
+
+@pytest.fixture
+def release(pair: tuple[int, str]) -> str:
+    return pair[1]
+
+
+@pytest.fixture
+def play(request: pytest.FixtureRequest, pair: tuple[int, str]) -> Callable[..., tuple[bytes, str]]:
+    release = pair[1]
+    micropython: Path = request.getfixturevalue(f"micropython{pair[0]}")
 
     def play(source: str, *script: Answer) -> tuple[bytes, str]:
         """Run the client; after each count of bytes received send the answer. Returns all bytes and the output."""
@@ -51,7 +66,12 @@ def play(request: pytest.FixtureRequest) -> Callable[..., tuple[bytes, str]]:
                 f"HOST, PORT = 'localhost', {server.getsockname()[1]}\n"
             )
             done = subprocess.run(
-                [str(micropython), "-c", preamble + source], capture_output=True, text=True, timeout=40, check=False
+                [str(micropython), "-c", preamble + source],
+                env={**os.environ, "BOARD_RELEASE": release},
+                capture_output=True,
+                text=True,
+                timeout=40,
+                check=False,
             )
             thread.join()
         assert done.returncode == 0, done.stderr + done.stdout
@@ -125,9 +145,10 @@ def test_a_refused_subscription(play: Callable[..., tuple[bytes, str]]) -> None:
     assert play(source, (len(CONNECT), CONNACK), (len(CONNECT) + 8, b"\x90\x03\x00\x01\x80"))[1] == "128\n"
 
 
-def test_a_long_topic_gets_the_wrong_length(play: Callable[..., tuple[bytes, str]]) -> None:
+def test_a_long_topic_gets_the_wrong_length_before_1_8(play: Callable[..., tuple[bytes, str]], release: str) -> None:
     source = CONNECTED + "c.subscribe(b'a' * 123)"
-    packet = b"\x82\x80\x00\x01\x00\x7b" + b"a" * 123 + b"\x00"
+    length = b"\x80\x01" if release == "1.29" else b"\x80"
+    packet = b"\x82" + length + b"\x00\x01\x00\x7b" + b"a" * 123 + b"\x00"
     sent, _ = play(source, (len(CONNECT), CONNACK), (len(CONNECT + packet), b"\x90\x03\x00\x01\x00"))
     assert sent == CONNECT + packet
 
@@ -152,7 +173,42 @@ def test_the_identifier_never_wraps(play: Callable[..., tuple[bytes, str]]) -> N
     assert out == "65536 -1\n"
 
 
-def test_how_it_uses_the_socket_that_it_is_given(play: Callable[..., tuple[bytes, str]]) -> None:
+def test_unsubscribe_from_1_7_on(play: Callable[..., tuple[bytes, str]], release: str) -> None:
+    if release in ("1.24", "1.25"):
+        assert play(CONNECTED + "print(hasattr(c, 'unsubscribe'))", (len(CONNECT), CONNACK))[1] == "False\n"
+        return
+    packet = b"\xa2\x05\x00\x01\x00\x01t"
+    answers = (len(CONNECT), CONNACK), (len(CONNECT + packet), b"\xb0\x02\x00\x01")
+    assert play(CONNECTED + "c.unsubscribe(b't')\nprint('done')", *answers) == (CONNECT + packet, "done\n")
+
+
+SIGNATURES = """
+c = MQTTClient("d", HOST, PORT)
+try: c.connect(True, 5)
+except TypeError: print("no timeout")
+except (OSError, IndexError): print("timeout")  # there is nobody, or one who says nothing
+try: print(MQTTClient("d", HOST, PORT, ssl_params={"a": 1}).ssl_params)
+except TypeError: print("no ssl_params")
+"""
+
+
+def test_signatures(play: Callable[..., tuple[bytes, str]], release: str) -> None:
+    _, out = play(SIGNATURES) if release != "1.24" else play("import socket\n" + SIGNATURES + CLOSES)
+    assert out.split("\n")[:2] == (["no timeout", "no ssl_params"] if release == "1.24" else ["timeout", "{'a': 1}"])
+
+
+CLOSES = "s = socket.socket()\ns.connect(socket.getaddrinfo(HOST, PORT)[0][-1])\ns.close()\n"
+
+
+def test_an_old_socket_is_closed_from_1_8_on(play: Callable[..., tuple[bytes, str]], release: str) -> None:
+    source = (
+        "class Old:\n  def close(self): print('closed')\n"
+        "c = MQTTClient('d', HOST, PORT)\nc.sock = Old()\nprint(c.connect())\nc.disconnect()"
+    )
+    assert play(source, (15, CONNACK))[1] == ("closed\n0\n" if release == "1.29" else "0\n")
+
+
+def test_how_it_uses_the_socket_that_it_is_given(play: Callable[..., tuple[bytes, str]], release: str) -> None:
     source = """
 class Wire:
     def __init__(self, answers): self.answers = answers
@@ -185,7 +241,11 @@ context.bare.close()
         r"write b'\x00\x01' None", "write b'd' None",
         r"write b'\x00\x01' None", "write b'u' None",
         r"write b'\x00\x01' None", "write b'p' None",
-        r"write b'\x82\x06\x00\x01' None",
+        *(
+            [r"write b'\x82\x06' 2", r"write b'\x00\x01' 2"]
+            if release == "1.29"
+            else [r"write b'\x82\x06\x00\x01' None"]
+        ),
         r"write b'\x00\x01' None", "write b't' None", r"write b'\x00' None",
         "blocking True",
         r"write b'0\x04' 2",

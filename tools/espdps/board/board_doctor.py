@@ -11,17 +11,18 @@ from typing import Any
 from espdps.board.flash import ISSUED, LIBRARY, SLOT_BYTES
 from espdps.board.identity_backup import Slot, date, parse
 from espdps.board.repl import About, Board
-from espdps.devices.folder_doctor import OLDEST, SOON, Finding
+from espdps.devices.folder_doctor import SOON, Finding
+from espdps.devices.profiles import OLDEST
 
 NEEDED = ("/main.py", "/app.py", "/hardware.py", "/device.json", "/roots.pem", "/secrets.json")
 FLASH = "flash it: esp-dps flash DEVICE --port PORT"
-LEAST_HEAP = 36  # KB that an ESP32-S2 starts with
 SET_SINCE = 1767225600  # 2026-01-01: an earlier clock was never set
 _OFFSET = 300  # seconds a clock may be off before certificates and tokens suffer
 _WEAK = -80  # dBm
 _DAY = 86400
 
-# Run on the board: heap in bytes, its filesystem's blocks, Unix time, Wi-Fi and why it last started.
+# Run on the board: heap in bytes, its filesystem's blocks, Unix time, Wi-Fi. On ESP32 the heap grows: "free" includes
+# what it could still take from the system's memory, in one piece.
 _STATE = """
 import gc, os, time
 gc.collect()
@@ -38,11 +39,6 @@ try:
  except Exception:
   pass
 except ImportError:
- pass
-try:
- import machine
- r['watchdog'] = machine.reset_cause() == machine.WDT_RESET
-except Exception:
  pass
 print(r)
 """
@@ -64,15 +60,18 @@ def _findings(board: Board, about: About, state: dict[str, Any], now: float) -> 
     if about.runtime != "micropython" or about.version < OLDEST:
         oldest = ".".join(map(str, OLDEST))
         yield Finding("runtime", f"the firmware needs MicroPython {oldest} or newer", "install it: micropython.org")
-    heap = (state["free"] + state["used"]) // 1024
-    yield _note("heap", f"{heap} KB, {state['free'] // 1024} of them free at the prompt")
-    if heap < LEAST_HEAP:
-        yield Finding("heap", f"under {LEAST_HEAP} KB", "take a board with more, or one with PSRAM", wrong=False)
+    free, used = state["free"] // 1024, state["used"] // 1024
+    if about.platform == "esp32":
+        shared = "including memory that the heap shares with TLS and Wi-Fi"
+        text = f"{used} KB in use, {free} KB free at the prompt, {shared}"
+    else:
+        text = f"{free + used} KB, {free} of them free at the prompt"
+    yield _note("heap", text)
     yield _note(
         "filesystem",
         f"{state['room'] * state['block'] // 1024:,} KB of {state['blocks'] * state['block'] // 1024:,} free",
     )
-    if state.get("watchdog"):
+    if board.by_watchdog:
         yield Finding("start", "its watchdog had to start it", "see what it said before: esp-dps monitor", wrong=False)
     yield from _clock(state["time"], now)
     yield from _wifi(state)

@@ -15,7 +15,7 @@ from espdps.board import repl
 from espdps.board.console import Event, Fault
 from espdps.board.monitor import Listener
 from espdps.board.repl import About, Board, Found
-from espdps.devices import application, bindings, folder_doctor, mpy, shred
+from espdps.devices import application, bindings, folder_doctor, mpy, profiles, shred
 from espdps.devices.folders import Device
 from espdps.errors import ToolError
 from espdps.paths import FIRMWARE
@@ -176,14 +176,14 @@ def check_runtime(about: About, device: Device) -> str:
     if not fits(about, device):
         raise ToolError(
             f"the board has an {about.chip}, and {device.registration_id} was made for {profile.name}",
-            "take another board, or make the device anew: esp-dps new … --board … --force",
+            "take another board, or make the device again: esp-dps new … --board … --force",
         )
     return about.chip or about.platform
 
 
 def fits(about: About, device: Device) -> bool:
-    """Whether the board has the chip that the device was made for."""
-    return about.chip in ("", device.profile.chip)
+    """Whether the board has a chip of the family that the device was made for, or says nothing of its chip."""
+    return not about.chip or profiles.family(about.chip) in map(profiles.family, device.profile.chips)
 
 
 def _files(

@@ -3,6 +3,7 @@ Only listens, unless asked to restart the program; the board keeps running when 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import time
 from collections.abc import Callable, Iterator
@@ -17,8 +18,11 @@ SPEED = 115200
 TICK = 0.1  # seconds a read waits; bounds how late a deadline is noticed
 # Ctrl-C, a second one for a program that caught the first, and Ctrl-B for a board that was left in its raw REPL.
 TO_PROMPT = b"\r\x03\x03\x02"
-SOFT_RESET = b"\x04"  # Ctrl-D at the prompt
+TO_RAW, RAW_PROMPT = b"\x01", b"raw REPL; CTRL-B to exit\r\n>"
+# A soft reset would leave the radio as it is, on a network that has just been replaced.
+HARD_RESET, TAKEN = b"import machine\nmachine.reset()\n\x04", b"OK"
 PROMPT_SECONDS = 10
+AWAY_SECONDS = 10.0  # a chip with USB of its own takes its port along when it resets
 
 
 def open_port(port: str) -> serial.Serial:
@@ -45,10 +49,11 @@ def port_error(port: str, error: Exception) -> ToolError:
 
 
 class Listener:
-    """Reads events off an open port."""
+    """Reads events off an open port. When that goes away it is opened again, if it is back within `away` seconds."""
 
-    def __init__(self, line: serial.Serial) -> None:
+    def __init__(self, line: serial.Serial, away: float = 0.0) -> None:
         self._line = line
+        self._away = away
         self._lines = Lines()
 
     @property
@@ -66,7 +71,8 @@ class Listener:
             try:
                 data = self._line.read(max(1, self._line.in_waiting))
             except OSError:
-                raise ToolError(f"{self._line.port} went away", "was the board unplugged?") from None
+                self._open_again()
+                continue
             for text in self._lines.feed(data):
                 yield parse(text)
             if not data:
@@ -75,8 +81,21 @@ class Listener:
                 yield None
 
 
+    def _open_again(self) -> None:
+        # Closed first: else the system gives the port another name when it comes back.
+        with contextlib.suppress(OSError):
+            self._line.close()
+        deadline = time.monotonic() + self._away
+        while time.monotonic() < deadline:
+            time.sleep(TICK)
+            with contextlib.suppress(OSError, ValueError):
+                self._line.open()
+                return
+        raise ToolError(f"{self._line.port} went away", "was the board unplugged?")
+
+
 def restart(line: serial.Serial) -> None:
-    """Stop the program and reset the board softly, so that main.py starts anew. Raises ToolError without a prompt."""
+    """Stop the program and reset the board as its reset button does. Raises ToolError without a prompt."""
     try:
         line.write(TO_PROMPT)
         listener = Listener(line)
@@ -84,9 +103,21 @@ def restart(line: serial.Serial) -> None:
             pass
         if not listener.at_prompt:
             raise ToolError(f"no prompt on {line.port}", "is it a board with MicroPython? Reset it and try again")
-        line.write(SOFT_RESET)
+        line.write(TO_RAW)
+        if _read_until(line, RAW_PROMPT):
+            line.write(HARD_RESET)
+            if _read_until(line, TAKEN):
+                return
+        raise ToolError(f"the board on {line.port} does not reset", "press its reset button")
     except serial.SerialException:
         raise ToolError(f"{line.port} takes no input", "reset the board and try again") from None
+
+
+def _read_until(line: serial.Serial, ending: bytes) -> bool:
+    data, deadline = b"", time.monotonic() + PROMPT_SECONDS
+    while not data.endswith(ending) and time.monotonic() < deadline:
+        data += line.read(1)
+    return data.endswith(ending)
 
 
 def monitor(port: str, tell: Callable[[Event], None], *, reset: bool = False, seconds: float | None = None) -> None:
@@ -96,7 +127,7 @@ def monitor(port: str, tell: Callable[[Event], None], *, reset: bool = False, se
         with open_port(port) as line:
             if reset:
                 restart(line)
-            listener = Listener(line)
+            listener = Listener(line, AWAY_SECONDS if reset else 0.0)
             was_at_prompt = False
             while deadline is None or time.monotonic() < deadline:
                 # In slices, since the board may sit at its prompt and be reset by hand later.

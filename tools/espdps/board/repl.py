@@ -16,7 +16,7 @@ import serial
 from mpremote.transport import TransportError, TransportExecError
 from mpremote.transport_serial import SerialTransport
 
-from espdps.board.monitor import SPEED, TICK, Listener, open_port, port_error, restart
+from espdps.board.monitor import AWAY_SECONDS, SPEED, TICK, Listener, open_port, port_error, restart
 from espdps.devices import profiles
 from espdps.errors import ToolError
 
@@ -74,6 +74,9 @@ except OSError:
  pass
 """
 
+# Run on the board before its memory is cleared: what the firmware found at its start (hardware.py).
+_STARTED = b"import sys\nprint('by watchdog', getattr(sys.modules.get('hardware'), 'by_watchdog', None))\n\x04"
+
 # Makes the files that are only ever overwritten in place: on FAT their clusters and directory entries never change.
 _BLANK = """
 try:
@@ -112,7 +115,12 @@ class Found:
 
 
 class Board(SerialTransport):
-    """A board at its raw prompt, its program stopped and its heap fresh. Made by `opened`."""
+    """A board at its raw prompt, its program stopped and its heap fresh. Made by `opened`.
+
+    `by_watchdog`: whether the watchdog had started the program that was stopped; False if that is not known.
+    """
+
+    by_watchdog = False
 
     def enter(self) -> None:
         """Stop the program, whatever it does, and start the prompt anew. Raises ToolError that says what was heard."""
@@ -126,6 +134,8 @@ class Board(SerialTransport):
             self.serial.write(b"\r\x03\x03\r\x01")
             heard += self._hear(_RAW + b">", 1.0 if waited < _CALM_SECONDS else 0.05)
             heard = heard[-_LATEST_HEARD:]
+        self.serial.write(_STARTED)
+        self.by_watchdog = b"by watchdog True" in self._hear(b"\x04>", REPL_SECONDS)
         self.serial.write(b"\x04")
         heard += self._hear(_REBOOT, REPL_SECONDS * 2)
         heard = self._hear(_RAW, REPL_SECONDS * 2) if heard.endswith(_REBOOT) else heard  # boot.py may print between
@@ -158,11 +168,11 @@ class Board(SerialTransport):
             raise OSError(int(failure), " and ".join(paths))
 
     def restart(self) -> Listener:
-        """Start the program anew; what it says comes from the Listener."""
+        """Reset the board, so that its program starts again; what it says comes from the Listener."""
         self.exit_raw_repl()
         self.serial.timeout = TICK  # from here on silence is something to notice, not to wait out
         restart(self.serial)
-        return Listener(self.serial)
+        return Listener(self.serial, AWAY_SECONDS)
 
     def _hear(self, ending: bytes, seconds: float) -> bytes:
         # Up to `ending`, or what came in `seconds`.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import errno
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -161,6 +162,9 @@ def board(
         ),
     ] = None,
     bits: Annotated[int, typer.Option(help="Width of its MicroPython, 32 or 64.")] = 32,
+    system_heap: Annotated[
+        str, typer.Option(help="Memory for TLS apart from MicroPython's heap, such as 110k (default: no limit; Linux).")
+    ] = "",
     sim: SimFolder = None,
 ) -> None:
     """Run a virtual board.
@@ -182,6 +186,8 @@ def board(
     profile = profiles.load(profile_name or project.value("board") or "ESP32_GENERIC")
     if bits not in (32, 64):
         raise ToolError(f"MicroPython has 32 or 64 bits, not {bits}", "--bits 32, as an ESP32; or --bits 64", WRONG_USE)
+    if system_heap and not re.fullmatch(r"[1-9]\d{0,5}k", system_heap):
+        raise ToolError(f"--system-heap {system_heap} cannot be read", "write a size in KB such as 110k", WRONG_USE)
     ntp = ("127.0.0.1", folders.read_simulator(sim)["ntp_port"]) if sim else None
     hosts = {f"{server}:123": ntp for server in folders.NTP} if ntp else {}
     if profile.circuitpython:
@@ -194,6 +200,7 @@ def board(
             folder,
             interpreter(bits),
             profile.heap,
+            system_heap=int(system_heap[:-1] or 0) << 10,
             profile_name=profile.name,
             epoch=profile.epoch,
             hosts=hosts,

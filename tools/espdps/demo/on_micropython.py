@@ -36,7 +36,7 @@ BOARD = "UNIX"
 PATIENCE = 60.0  # seconds for one start of the board
 _BEFORE = 32  # columns of a line before what is said in it
 _LEAST = 40  # of what is said
-SOFT_RESET = "MPY: soft reboot"  # what MicroPython says on the way
+BOOT = ("MPY: soft reboot", "rst:0x")  # what MicroPython, and a chip's boot loader, say on the way
 ADDED = {
     "dps.connect": "server verified, signed in by SAS token",
     "dps.register": "sent: the CSR, not the private key",
@@ -59,7 +59,7 @@ class Start:
         if event.fault:
             show_fault(event.fault, self.console)
         if event.step not in TITLES:
-            if event.step or event.text.strip() not in ("", SOFT_RESET):
+            if event.step or event.text.strip() and not event.text.startswith(BOOT):
                 self.console.print(Text(f"  {event.step} {event.text}".rstrip(), style="dim"))
             return
         took = event.seconds - self.seconds

@@ -31,7 +31,6 @@ FILES = {
 LONGEST_HEARD = 122 - len("devices//messages/devicebound/#")
 SOON = 30  # days before its end in which a certificate is worth a note
 _MPY_VERSION = b"M\x06"
-OLDEST = (1, 23)  # MicroPython, whose bytecode mpy-cross makes
 _OLDEST_CIRCUITPYTHON = (9, 2)  # its ssl takes any object with a socket's methods
 
 
@@ -171,6 +170,15 @@ def _settings(device: _Folder, profile: profiles.Profile | None, group_key: str 
                 f"take one of at most {LONGEST_HEARD}, unless the application has no on_message()",
                 wrong=False,
             )
+        timeout = config.get("timeout", settings.SETTINGS["timeout"].default)
+        if profile and isinstance(timeout, int) and 0 < profile.watchdog <= timeout:
+            yield Finding(
+                "device.json",
+                f"timeout, {timeout} s, is not below the watchdog, {profile.watchdog} s: the wait for a TCP connection "
+                "does not feed the watchdog, so it ends after 15 s all the same",
+                "set a shorter timeout if that is not what you want",
+                wrong=False,
+            )
         if device.manifest is not None and device.manifest.get("registration_id") != name:
             yield Finding("manifest.json", f"is of another device than device.json, {name!r:.80}", ANEW)
         if name != device.folder.name and isinstance(name, str):
@@ -287,12 +295,12 @@ def _dates(where: str, certificate: x509.Certificate, now: datetime, prefix: str
 
 
 def _compiled(profile: profiles.Profile, firmware: Path) -> Iterator[Finding]:
-    if profile.min_version < OLDEST:
-        version = ".".join(map(str, profile.min_version))
+    if profile.min_version < profiles.OLDEST:
+        version, oldest = (".".join(map(str, parts)) for parts in (profile.min_version, profiles.OLDEST))
         yield Finding(
             f"{profile.name}.toml",
-            f"MicroPython {version} is older than what runs the firmware, 1.23",
-            'min_version = "1.23"',
+            f"MicroPython {version} is older than what runs the firmware, {oldest}",
+            f'min_version = "{oldest}"',
         )
     sources = sorted((firmware / "aziot").glob("*.py"))
     if not sources or not (firmware / "main.py").is_file():

@@ -18,18 +18,26 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+OLDEST = (1, 24)  # MicroPython that the firmware runs on: 1.23 refuses keys in DER (docs/releases.md)
 SHORTEST_WATCHDOG = 60  # seconds; it keeps counting while `flash` has the program stopped
 
+
+# ESP32-C3FH4, ESP32C3, ESP32-S3-PICO-1: a letter with a number names the family, whatever follows. Without one a chip
+# is of the first family: ESP32-PICO-D4, ESP32-D2WD, ESP32-S0WD, ESP32-UNICORE.
+_FAMILY = re.compile(r"ESP32-?([CHPS][1-9]\d*)").match
 
 MICROPYTHON, CIRCUITPYTHON = "micropython", "circuitpython"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """One type of board. boards/README.md says what each field means; the last four are MicroPython's alone."""
+    """One type of board. boards/README.md says what each field means; the last four are MicroPython's alone.
+
+    `chips`: all that a board of this type may have, `chip` is the first of them.
+    """
 
     name: str
-    chip: str
+    chips: tuple[str, ...]
     runtime: str
     min_version: tuple[int, int]
     network: str
@@ -40,6 +48,11 @@ class Profile:
     heap: str = ""
     epoch: int = 1970
     mpy: tuple[str, ...] = ()
+
+    @property
+    def chip(self) -> str:
+        """The chip that it usually has."""
+        return self.chips[0]
 
     @property
     def circuitpython(self) -> bool:
@@ -58,30 +71,43 @@ class Profile:
         return table | ({"button": self.button} if self.circuitpython else {})
 
 
-_Key = tuple[type, bool, str, Any]
+def family(chip: str) -> str:
+    """The family of a chip by any of its names: ESP32-C3FH4 -> ESP32C3. What is no ESP32's name stays as it is."""
+    if found := _FAMILY(chip):
+        return f"ESP32{found[1]}"
+    return "ESP32" if chip.startswith("ESP32") else chip
+
+
+def _is_chip(value: Any) -> bool:
+    names = value if isinstance(value, list) else [value]
+    return bool(names) and all(isinstance(name, str) and _CHIP(name) for name in names)
+
+
+_Key = tuple[tuple[type, ...], bool, str, Any]
+_CHIP = re.compile(r"ESP32[\w-]*|unix").fullmatch
 _PIN = re.compile(r"[A-Za-z_]\w{0,31}").fullmatch
 
-# key -> (type, whether it must be there, what else must hold, in words, as a test)
+# key -> (types, whether it must be there, what else must hold, in words, as a test)
 _COMMON: dict[str, _Key] = {
-    "chip": (str, True, "a chip's name such as ESP32C3", re.compile(r"ESP32\w*|unix").fullmatch),
-    "runtime": (str, True, "micropython or circuitpython", {MICROPYTHON, CIRCUITPYTHON}.__contains__),
-    "min_version": (str, True, 'a version such as "1.23"', re.compile(r"\d+\.\d+").fullmatch),
-    "network": (str, True, "wifi or none", {"wifi", "none"}.__contains__),
-    "led_on": (int, False, "0 or 1", range(2).__contains__),
-    "watchdog": (int, True, "0 or 60 to 3600 seconds", lambda s: s == 0 or SHORTEST_WATCHDOG <= s <= 3600),
+    "chip": ((str, list), True, "a chip's name such as ESP32C3, or a list of them", _is_chip),
+    "runtime": ((str,), True, "micropython or circuitpython", {MICROPYTHON, CIRCUITPYTHON}.__contains__),
+    "min_version": ((str,), True, 'a version such as "1.24"', re.compile(r"\d+\.\d+").fullmatch),
+    "network": ((str,), True, "wifi or none", {"wifi", "none"}.__contains__),
+    "led_on": ((int,), False, "0 or 1", range(2).__contains__),
+    "watchdog": ((int,), True, "0 or 60 to 3600 seconds", lambda s: s == 0 or SHORTEST_WATCHDOG <= s <= 3600),
 }
 _SCHEMAS: dict[str, dict[str, _Key]] = {
     MICROPYTHON: _COMMON
     | {
-        "led": (int, False, "a pin number from 0 to 48", range(49).__contains__),
-        "heap": (str, True, 'a size such as "56k"', re.compile(r"[1-9]\d*k").fullmatch),
-        "epoch": (int, True, "1970 or 2000", {1970, 2000}.__contains__),
-        "mpy": (list, True, "a list of mpy-cross options", lambda words: all(isinstance(word, str) for word in words)),
+        "led": ((int,), False, "a pin number from 0 to 48", range(49).__contains__),
+        "heap": ((str,), True, 'a size such as "56k"', re.compile(r"[1-9]\d*k").fullmatch),
+        "epoch": ((int,), True, "1970 or 2000", {1970, 2000}.__contains__),
+        "mpy": ((list,), True, "a list of mpy-cross options", lambda words: all(isinstance(one, str) for one in words)),
     },
     CIRCUITPYTHON: _COMMON
     | {
-        "led": (str, False, 'the name of a pin such as "LED"', _PIN),
-        "button": (str, False, 'the name of a pin such as "BUTTON"', _PIN),
+        "led": ((str,), False, 'the name of a pin such as "LED"', _PIN),
+        "button": ((str,), False, 'the name of a pin such as "BUTTON"', _PIN),
     },
 }
 
@@ -124,7 +150,7 @@ def load(name: str, folder: Path = BOARDS) -> Profile:
         if key not in table:
             if needed:
                 raise ToolError(f"{path.name}: {key!r} is missing", f"{key} is {rule}")
-        elif type(table[key]) is not kind or not holds(table[key]):  # not isinstance: true is no pin number
+        elif type(table[key]) not in kind or not holds(table[key]):  # not isinstance: true is no pin number
             raise ToolError(
                 f"{path.name}:{_line(text, key)}: {key!r} must be {rule}",
                 "correct it; boards/README.md explains each key",
@@ -134,6 +160,8 @@ def load(name: str, folder: Path = BOARDS) -> Profile:
         raise ToolError(f"{path.name}:{_line(text, key)}: 'led' and 'led_on' go together", "give both, or neither")
     major, minor = table["min_version"].split(".")
     values = {"led": None, "led_on": None} | table
+    chips = values.pop("chip")
+    values["chips"] = tuple(chips) if isinstance(chips, list) else (chips,)
     values |= {"name": name, "min_version": (int(major), int(minor)), "mpy": tuple(table.get("mpy", ()))}
     return Profile(**values)
 

@@ -41,6 +41,7 @@ class VirtualBoard:
         directory: where the board lives; made when missing. Two boards need two folders.
         micropython: executable that is, or by ``exec`` becomes, MicroPython's unix build of 1.25 or later.
         heap: size of the GC heap, as ``-X heapsize`` takes it.
+        system_heap: bytes that TLS may take outside of it, 0 for no limit; Linux only.
         profile_name: type of board, shown in the banner; ``UNIX`` has no radio and needs none for a name to resolve.
         epoch: year from which the board counts time, 2000 or 1970.
         hosts: ``"name:port"`` -> (address, port): what resolves beside localhost and ``*.localhost``.
@@ -57,6 +58,7 @@ class VirtualBoard:
         micropython: Path,
         *,
         heap: str = "56k",
+        system_heap: int = 0,
         profile_name: str = "ESP32_GENERIC",
         epoch: int = 2000,
         hosts: dict[str, tuple[str, int]] | None = None,
@@ -81,6 +83,7 @@ class VirtualBoard:
             "BOARD_ID": unit,
             "BOARD_NAME": profile_name,
             "BOARD_RADIO": "" if profile_name == "UNIX" else "1",
+            **({"BOARD_SYSTEM_HEAP": str(system_heap), "MALLOC_TOP_PAD_": "0"} if system_heap else {}),
             **(environment or {}),
         }
         self._chip: Chip | None = None
@@ -286,6 +289,7 @@ def main(
     micropython: Path,
     heap: str = "56k",
     *,
+    system_heap: int = 0,
     profile_name: str = "ESP32_GENERIC",
     epoch: int = 2000,
     hosts: dict[str, tuple[str, int]] | None = None,
@@ -302,7 +306,13 @@ def main(
     before = {number: signal.signal(number, finish) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with VirtualBoard(
-            directory, micropython, heap=heap, profile_name=profile_name, epoch=epoch, hosts=hosts
+            directory,
+            micropython,
+            heap=heap,
+            system_heap=system_heap,
+            profile_name=profile_name,
+            epoch=epoch,
+            hosts=hosts,
         ) as board:
             print(board.port, flush=True)
             over.wait()

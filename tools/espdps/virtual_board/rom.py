@@ -31,6 +31,11 @@ LOADER = f"""\
 {MOUNT}\
 __import__("_run").serve(__import__("_power").on())
 """
+BOUNDED_LOADER = f"""\
+{MOUNT}\
+__import__("_bound")
+__import__("_run").serve(__import__("_power").on())
+"""
 
 
 def build_rom(modules: Path) -> bytes:

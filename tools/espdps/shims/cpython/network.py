@@ -13,6 +13,12 @@ class WLAN:
     def connect(self, ssid: str = "", key: str = "") -> None:
         pass
 
+    def disconnect(self) -> None:
+        pass
+
+    def config(self, name: str) -> str:
+        return ""
+
     def isconnected(self) -> bool:
         return True
 

@@ -9,6 +9,8 @@ from uos import getenv
 
 _CAUSE = const(8)
 _WHO = const(10)
+_RADIO = const(16)
+_SOFT_RESET = const(5)
 
 
 def leave(cause):
@@ -18,6 +20,8 @@ def leave(cause):
     start, end = libc.func("i", "execl", "sssp"), libc.func("v", "_exit", "i")
     script = getenv("BOARD_START")
     # Nothing that needs heap may follow: who finds this process dead now takes the new start for failed.
+    if cause != _SOFT_RESET:
+        _chip.memory[_RADIO] = 0
     _chip.memory[_CAUSE] = cause
     _chip.memory[_WHO] = 0
     if script:

@@ -5,13 +5,15 @@ from errno import EAGAIN, ETIMEDOUT
 from struct import unpack_from
 from time import gmtime
 
+from _release import minor
+
 host = "pool.ntp.org"
 timeout = 1  # seconds
 
 
 def time():
     request = bytearray(48)
-    request[0] = 0x23  # version 4, client
+    request[0] = 0x23 if minor >= 29 else 0x1B  # version 4 or 3, client
     address = socket.getaddrinfo(host, 123)[0][-1]
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:

@@ -2,6 +2,10 @@
 # Sleeping and ticks are the interpreter's own; settings are described in _chip.py.
 import _chip
 import utime
+from _release import minor
+
+# What a number may be at most on ESP32: up to 1.25 gmtime() takes a machine word with a sign.
+_LAST = 0x7FFFFFFF if minor < 26 and not _chip.SHIFT else 0xFFFFFFFF
 
 
 def time():
@@ -15,7 +19,7 @@ def time_ns():
 def gmtime(seconds=None):
     from _calendar import gmtime
 
-    if seconds is not None and not 0 <= seconds <= 0xFFFFFFFF:
+    if seconds is not None and not 0 <= seconds <= _LAST:
         raise OverflowError  # as on a port of 32 bits
     return gmtime(_chip.now() if seconds is None else seconds - _chip.SHIFT)
 

@@ -94,19 +94,25 @@ class MQTTClient:
         self.server = server
         self.port = port
         self.ssl = ssl
+        self.ssl_params = ssl_params
         self.keepalive = keepalive
         self.sock: Any = None
         self.pid = 0  # paho has its own
         self.cb: Callable[[bytes, bytes], None] | None = None
         self._answers: dict[Any, Any] = {}
         self._adapter = _Adapter(self)
+        self._present = False
         self._paho = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id, reconnect_on_failure=False)
         self._paho.username_pw_set(user, password)
         self._paho.tls_set_context(self._adapter)  # type: ignore[arg-type]
-        self._paho.on_connect = lambda c, u, flags, code, p: self._answers.update(connect=code)
+        self._paho.on_connect = self._on_connect
         self._paho.on_subscribe = lambda c, u, mid, codes, p: self._answers.update({mid: codes[0]})
         self._paho.on_publish = lambda c, u, mid, code, p: self._answers.update({mid: code})
         self._paho.on_message = self._on_message
+
+    def _on_connect(self, _client: Any, _userdata: Any, flags: Any, code: Any, _properties: Any) -> None:
+        self._present = flags.session_present
+        self._answers["connect"] = code
 
     def _on_message(self, _client: Any, _userdata: Any, message: paho.MQTTMessage) -> None:
         if self.cb:
@@ -137,6 +143,7 @@ class MQTTClient:
     def connect(self, clean_session: bool = True, timeout: float | None = None) -> bool:
         if timeout:
             self._paho.connect_timeout = timeout
+        self._paho._clean_session = clean_session  # paho takes it when a client is made, umqtt.simple here
         # RFC 6761: names below localhost are this machine, whatever the resolver thinks.
         host = "127.0.0.1" if ("." + self.server).endswith(".localhost") else self.server
         try:
@@ -154,7 +161,7 @@ class MQTTClient:
             raise
         if code.value:
             raise MQTTException(_CONNACK.get(code.value, code.value))
-        return False
+        return self._present
 
     def disconnect(self) -> None:
         self._paho.disconnect()

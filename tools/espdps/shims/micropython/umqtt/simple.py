@@ -1,7 +1,10 @@
 # Stand-in for the frozen `umqtt.simple`: the same interface on MQTT 3.1.1 (OASIS), and the same habits.
-# Its faults are kept on purpose, each named where it stands: the firmware has to live with them on a board.
+# Its faults are kept on purpose, each named where it stands: the firmware has to live with them on a board. Releases
+# differ (README.md of this folder): 1.4 in MicroPython 1.24, 1.6 in 1.25 and 1.26, 1.7 in 1.27 and 1.28, 1.8 in 1.29.
 import socket
 from struct import pack, pack_into
+
+from _release import minor
 
 
 class MQTTException(Exception):
@@ -29,14 +32,17 @@ class MQTTClient:
         password=None,
         keepalive=0,
         ssl=None,
-        ssl_params={},  # noqa: B006 - as the frozen one has it
+        **others,
     ):
+        if minor >= 25:
+            self.ssl_params = others.pop("ssl_params", {})
+        if others:
+            raise TypeError("extra keyword arguments given")
         self.client_id = client_id
         self.sock = None
         self.server = server
         self.port = port or (8883 if ssl else 1883)
         self.ssl = ssl
-        self.ssl_params = ssl_params
         self.pid = 0
         self.cb = None
         self.user = user
@@ -73,12 +79,26 @@ class MQTTClient:
                 return value
             shift += 7
 
-    def connect(self, clean_session=True, timeout=None):
-        # Fault: the timeout holds for the bare socket only, and an old socket is not closed.
-        self.sock = socket.socket()
-        self.sock.settimeout(timeout)
+    if minor >= 25:
+
+        def connect(self, clean_session=True, timeout=None):
+            # Fault: the timeout holds for the bare socket only; before 1.8 an old socket is not closed.
+            if minor >= 29 and self.sock:
+                self.sock.close()
+            self.sock = socket.socket()
+            self.sock.settimeout(timeout)
+            return self._connect(clean_session)
+
+    else:
+
+        def connect(self, clean_session=True):
+            # Fault: without a deadline.
+            self.sock = socket.socket()
+            return self._connect(clean_session)
+
+    def _connect(self, clean_session):
         self.sock.connect(socket.getaddrinfo(self.server, self.port)[0][-1])
-        if self.ssl is True:
+        if self.ssl is True and minor >= 25:
             import ssl
 
             self.sock = ssl.wrap_socket(self.sock, **self.ssl_params)
@@ -150,19 +170,37 @@ class MQTTClient:
 
     def subscribe(self, topic, qos=0):
         assert self.cb is not None, "Subscribe callback is not set"
-        packet = bytearray(b"\x82\0\0\0")
+        self._filter(0x82, topic, bytes((qos,)))
+
+    if minor >= 27:
+
+        def unsubscribe(self, topic):
+            self._filter(0xA2, topic)
+
+    def _filter(self, kind, topic, qos=b""):
+        # SUBSCRIBE and UNSUBSCRIBE (sections 3.8 and 3.10) until they are acknowledged.
         self.pid += 1
-        # Fault: one byte of remaining length, wrong for a topic of 123 bytes or more.
-        pack_into("!BH", packet, 1, 2 + 2 + len(topic) + 1, self.pid)
-        self.sock.write(packet)
+        pid = self.pid
+        packet = bytearray(4)
+        packet[0] = kind
+        size = 2 + 2 + len(topic) + len(qos)
+        if minor >= 29:
+            self.sock.write(packet, _length(packet, size))
+            pack_into("!H", packet, 0, pid)
+            self.sock.write(packet, 2)
+        else:
+            # Fault: one byte of remaining length, wrong for a topic of 123 bytes or more.
+            pack_into("!BH", packet, 1, size, pid)
+            self.sock.write(packet)
         self._send_str(topic)
-        self.sock.write(bytes((qos,)))
+        if qos:
+            self.sock.write(qos)
         # Fault: no deadline.
         while True:
-            if self.wait_msg() == 0x90:
-                answer = self.sock.read(4)
-                assert answer[1] == packet[2] and answer[2] == packet[3]
-                if answer[3] == 0x80:
+            if self.wait_msg() == kind + 0x0E:
+                answer = self.sock.read(4 if qos else 3)
+                assert answer[1] << 8 | answer[2] == pid
+                if qos and answer[3] == 0x80:
                     raise MQTTException(answer[3])
                 return
 
