@@ -17,9 +17,8 @@ from espdps.paths import BUILD, FIRMWARE
 ALL = 28 << 10  # bytes of .mpy: all of aziot
 MAIN_PATH = 18 << 10  # what a blank board loads up to telemetry with an issued certificate, onboarded by X.509
 MODULES = (
-    "__init__", "chain", "clock", "device", "dps", "errors", "hub", "identity", "mqtt", "packets", "runtime", "settings",
-    "store",
-    "stream", "x509",
+    "__init__", "chain", "clock", "device", "dps", "errors", "hub", "identity", "mqtt", "packets", "runtime",
+    "settings", "store", "stream", "x509",
 )  # fmt: skip
 _ADAFRUIT = "adafruit_azureiot"
 _OPTIONS = profiles.load("ESP32_GENERIC").mpy
