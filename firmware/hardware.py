@@ -8,14 +8,14 @@ import sys
 if hasattr(gc, "threshold"):  # CircuitPython has none
     gc.threshold(2048)
 
-from aziot import __version__, stream  # noqa: E402
+from aziot import __version__, clock, stream  # noqa: E402
 from aziot.errors import AzureError  # noqa: E402
 from aziot.runtime import table, time  # noqa: E402
 
 _ticks = time.ticks_ms()  # at the last line of the log
 _uptime = 0  # ms; ticks alone wrap around after days
-_failures = 0  # in a row
-_waited = _ticks  # when the last wait ended
+_failures = [0, 0]  # in a row: of the network, and refusals by the service
+_waited = 0  # Unix time when the last wait ended
 by_watchdog = False  # whether it was the watchdog that started this program; doctor asks
 
 
@@ -124,18 +124,19 @@ def restart():
 
 
 def wait_after(error):
-    """Wait as long as the service asked, or longer with every failure in a row: 2 s to 1 min, or from 5 min to an
-    hour where only a person or another answer of the service can help. Half of it is random: a fleet spreads.
+    """Wait as long as the service asked, or longer with every failure of the kind in a row: 2 s to 1 min after one of
+    the network, 30 s to 15 min after a refusal by the Hub, else 5 min to an hour. Half of it is random, for a fleet.
     """
-    global _failures, _waited
-    if time.ticks_diff(time.ticks_ms(), _waited) > 600000:
-        _failures = 0
-    first, most = (2, 60) if error.retriable else (300, 3600)
-    seconds = min(first << min(_failures, 6), most)
+    global _waited
+    if clock.now() - _waited > 600:  # a good session
+        _failures[:] = 0, 0
+    first, most = (2, 60) if error.retriable else (30, 900) if error.step == "hub.connect" else (300, 3600)
+    kind = not error.retriable
+    seconds = min(first << min(_failures[kind], 6), most)
     seconds = max(seconds // 2 + random.getrandbits(12) % (seconds - seconds // 2 + 1), error.retry_after)
-    _failures += 1
+    _failures[kind] += 1
     log("wait", "%d s" % seconds)
     stream.pause(seconds)
     if error.code == "memory":
         restart()
-    _waited = time.ticks_ms()
+    _waited = clock.now()

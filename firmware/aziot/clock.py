@@ -5,7 +5,7 @@ from .errors import AzureError
 from .runtime import time
 
 # MicroPython counts from 2000 on most boards and from 1970 on a PC.
-_EPOCH = 946684800 if time.gmtime(0)[0] == 2000 else 0
+EPOCH = 946684800 if time.gmtime(0)[0] == 2000 else 0
 _RELEASE = const(1767225600)  # 2026-01-01: this code did not exist before, so an earlier clock is not set
 
 
@@ -21,7 +21,7 @@ def left(end):
 
 def now():
     """Unix time in whole seconds, whatever epoch the runtime has."""
-    return int(time.time()) + _EPOCH
+    return int(time.time()) + EPOCH
 
 
 def is_set():
@@ -30,18 +30,17 @@ def is_set():
 
 def sync(ntp):
     """Set the clock from the first host of ntp that answers; AzureError "ntp" if none does."""
-    import ntptime
+    from .ntp import settime
 
     from . import stream
 
     for host in ntp:
         stream.idle()  # a name's resolution feeds nothing
-        ntptime.host = host
         try:
-            ntptime.settime()
+            settime(host)
             if is_set():
                 return host
-        except (OSError, ValueError, OverflowError, TypeError):  # no answer, or one that is none
+        except (OSError, ValueError, OverflowError, TypeError):  # no answer, or one that is not to be believed
             pass
     raise AzureError("ntp", "clock", " ".join(map(str, ntp)))
 

@@ -52,20 +52,20 @@ class Cloud:
         # Subscribe, unless the Hub has it from the session before. A note on flash says what that has.
         if name in self.filters:
             return
-        from . import note
+        from . import subscribed
 
         session = self.session
         if not self.filters:
-            self.note = note.read(session) if session.mqtt.present else []
+            self.note = subscribed.read(session) if session.mqtt.present else []
             if not self.note:
-                note.write(session, [])  # before the first: else a cut here would leave an old note that is not true
+                subscribed.write(session, [])  # first: a power cut must not leave an old note that is no longer true
         self.filters.append(name)
         if name not in self.note:
             session.mqtt.subscribe(name.replace("+", session.record.device_id), 1)
             self.note.append(name)
-            note.write(session, self.note)
-        note = None
-        forget("note")
+            subscribed.write(session, self.note)
+        subscribed = None
+        forget("subscribed")
 
     def hear(self, topic, body):
         # From within MQTT; a body of None was too large to be read.

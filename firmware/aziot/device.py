@@ -3,7 +3,6 @@
 from os import urandom
 
 from . import clock, forget
-from .clock import due, left
 from .errors import AzureError
 from .identity import Identity
 from .stream import pause
@@ -17,8 +16,10 @@ class Device:
     payload = None
     outbox = None  # telemetry that the Hub has not acknowledged
     dropped = 0  # messages that send() had no room for
+    trouble = None  # what recover.py has to remember until the next good connection
+    renew_from = 0  # Unix time before which a renewal is of no use
+    floor = None  # (until when, as in clock.due(), code) DPS wants to be left alone
     _trusted = True  # the clock, if it is set at all
-    _ask = None  # when DPS is to be asked for a Hub that cannot be reached
 
     def __init__(self, identity):
         self.identity = identity
@@ -45,15 +46,16 @@ class Device:
 
         payload: custom JSON for DPS; what came back with the last registration is in self.payload. Raises AzureError.
         """
-        forget("faults", "renew", "chain")  # of the session before
+        forget("faults", "renew", "chain", "recover")  # of the session before
         try:
             if self.session:
                 self.session.close()
             self._connect(payload, renew)
+            if self.trouble or "refused" in self.identity.notes:
+                _module("recover").well(self)
         except MemoryError:
             raise AzureError("memory", "device")
         self._trusted = True
-        self._ask = None
         if self.outbox:
             _module("outbox").flush(self)
         return self.session
@@ -69,60 +71,47 @@ class Device:
     def _connect(self, payload, renew):
         trusted, self._trusted = self._trusted, False
         identity = self.identity
-        log = identity.log
         records = _module("store").load(identity.root)
-        # After any failure, and before a certificate is given up for its dates, the clock is set anew.
+        # After any failure, and before a certificate is given up for its dates, the clock is set again.
         if not (trusted and clock.is_set() and all(map(_valid, records))):
-            try:
-                host = clock.sync(identity.ntp)
-                log("clock", "%s from %s" % (clock.iso(clock.now()), host))
-            except AzureError:
-                if not clock.is_set():
-                    raise
+            self.set_clock(not clock.is_set())
         if renew:
             try:
-                self._provision(payload, True)
+                self._provision(payload, self.session.record if self.session else None)
                 records = _module("store").load(identity.root)
             except AzureError as e:
-                log("error", str(e))
-        for record in filter(_valid, records):
+                identity.log("error", str(e))
+        valid = list(filter(_valid, records))
+        for record in valid:
             try:
-                return self._open(record)
+                return self.open(record)
             except AzureError as e:
-                # What is refused, or cannot be loaded, only DPS can replace; the rest is waited out by the caller.
-                if e.code in ("connack-4", "connack-5", "tls-alert", "config"):
-                    log("error", str(e))
-                    try:
-                        if not record.active:
-                            _module("store").refuse(record)
-                    except AzureError as full:  # no room to say so is no reason not to try the old one
-                        log("error", str(full))
-                elif not self._lost():
-                    raise
-            forget("faults")
-        forget("hub", "store")
+                # This raises what is to be waited out.
+                if _module("recover").hub(self, record, e, valid):
+                    return
+        keep = self.trouble and self.trouble.get("keep")
+        forget("hub", "store", "faults", "recover")
         if records:  # the whole fleet may be on its way
             seconds = urandom(1)[0] * identity.spread // 255
-            log("wait", "%d s, then DPS" % seconds)
+            identity.log("wait", "%d s, then DPS" % seconds)
             pause(seconds)
-        self._provision(payload)
+        self._provision(payload, keep=keep)
         forget()
         # Not what _provision() had: that lies above the certificate's answer, which is gone now.
-        self._open(_module("store").load(identity.root)[0])
+        self.open(_module("store").load(identity.root)[0])
 
-    def _lost(self):
-        # The Hub is out of reach: is it time to ask DPS where it is now? Some time after the first failure, then ever
-        # more rarely; every board draws by lot when exactly.
-        ask = self._ask
-        if not ask:
-            self._patience = self.identity.patience
-        elif left(ask) > 0:
-            return False
-        self._ask = due(self._patience * (1000 + urandom(1)[0] * 4)) or 1
-        self._patience = min(self._patience * 2, 43200)
-        return ask
+    def set_clock(self, needed=True):
+        """By the time servers of the settings; AzureError if none answers and that is needed."""
+        try:
+            host = clock.sync(self.identity.ntp)
+            self.identity.log("clock", "%s from %s" % (clock.iso(clock.now()), host))
+        except AzureError:
+            if needed:
+                raise
+        forget("ntp")
 
-    def _open(self, record):
+    def open(self, record):
+        """Connect as a Record of the store says."""
         forget("store")  # TLS will want the certificate in one piece
         session = self.session
         if not session:
@@ -131,33 +120,53 @@ class Device:
         self.session = session
         forget("store")
 
-    def _provision(self, payload, renew=False):
-        # Register; what came back is on flash then, and the Hub has yet to accept it.
+    def _provision(self, payload, old=None, keep=None):
+        # One registration at DPS. Afterwards what came back is on flash, and the Hub has yet to accept it.
+        # old: the Record to renew, or None; keep: a Record that may still be good: DPS is only asked where the Hub is.
         identity = self.identity
-        assignment = _module("dps").register(identity, payload)
-        forget("dps", "dps2021", "chain")
+        if self.floor:
+            _module("recover").rest(self)
+        args = identity, payload, identity.timeout if old else 120, not keep
+        try:
+            assignment = _module("dps").register(*args)
+        except AzureError as e:
+            assignment = _module("recover").dps(self, e, args)
+        forget("dps", "dps2021", "chain", "recover", "faults", "notes")
         self.renewal = None
         self.payload = assignment.payload
         hub, device_id = assignment.assigned_hub, assignment.device_id
         chain = assignment.issued_certificate_chain
         assignment = None
+        _module("settings").assigned(hub, device_id)
+        forget("settings")
+        if keep:
+            if (hub, device_id) != (keep.hub, keep.device_id):
+                self._provision(payload)
+            return
         csr = identity.csr()
         if csr and chain:
-            return self.keep(hub, device_id, chain, csr)
+            return self.keep(hub, device_id, chain, csr, old)
         if csr:
             e = AzureError("no-certificate", "certificate")
-            if renew:
+            if old:
                 raise e
             identity.log("error", str(e))  # the Hub may still take the onboarding credential
         _module("store").save(identity.root, hub, device_id)
 
-    def keep(self, hub, device_id, chain, csr):
-        """An issued chain (list of base64 DER) onto flash, pending; AzureError if it is not ours."""
+    def keep(self, hub, device_id, chain, csr, old=None):
+        """An issued chain (list of base64 DER) onto flash, pending; AzureError if it is not ours, or no better than the
+        Record old."""
         identity = self.identity
-        subject, issuer, start, end, chain = _module("x509").pick(chain, csr, identity.registration_id)
-        forget("x509")
+        least = max(clock.now() + identity.timeout, old.not_after if old else 0)
+        args = csr, identity.registration_id, least
+        try:
+            found = _module("x509").pick(chain, *args)
+        except AzureError as e:
+            found = _module("recover").certificate(self, e, chain, args)
+        subject, issuer, start, end, chain = found
+        forget("x509", "recover")
         identity.log("certificate", "%s by %s until %s" % (subject, issuer, clock.iso(end)))
-        _module("store").save(identity.root, hub, device_id, start, end, chain)
+        _module("store").save(identity.root, hub, device_id, start, end, chain, not old)
 
 
 def _module(name):

@@ -6,7 +6,7 @@ from os import urandom
 
 from .chain import loads
 from .clock import due, left
-from .errors import AzureError
+from .errors import AzureError, seconds
 from .mqtt import Mqtt
 
 
@@ -14,13 +14,13 @@ class Assignment:
     """What DPS answered, in the service's own names.
 
     issued_certificate_chain: list of base64 DER (str or bytes-like), or None. ValueError, TypeError or KeyError if
-    state (dict) names no hub or device, or a way to connect that is not ours.
+    state (dict) names no hub or device, or a way to connect that is not ours. Device checks the form of those names.
     """
 
     def __init__(self, state):
         self.assigned_hub = state["assignedHub"]
         self.device_id = state["deviceId"]
-        if not (self.assigned_hub and self.device_id) or state.get("connectionProfile") not in (None, "classic"):
+        if not self.assigned_hub or str(state.get("connectionProfile") or "classic").lower() != "classic":
             raise ValueError
         self.assigned_hub + self.device_id + ""  # TypeError if they are not texts
         self.issued_certificate_chain = state.get("issuedCertificateChain")
@@ -59,12 +59,16 @@ def request(registration_id, csr=None, payload=None, form=None):
 def parse_topic(topic):
     """Topic of an answer (bytes) -> (status, rid, retry_after), or None if it is no such topic.
 
-    rid in lower case; retry_after: seconds, 0 if there is none.
+    rid in lower case; retry_after: seconds, 0 if there is none that makes sense.
     """
     try:
-        head, pairs = str(topic, "utf-8").lower().split("/?")
-        pairs = dict([pair.split("=") for pair in pairs.split("&")])
-        return int(head.replace("$dps/registrations/res/", "")), pairs["$rid"], int(pairs.get("retry-after", 0))
+        head, _, query = str(topic, "utf-8").lower().partition("?")
+        pairs = {}
+        for pair in query.split("&"):
+            name, _, value = pair.partition("=")
+            pairs[name] = value
+        status = int(head.strip("/").replace("$dps/registrations/res/", ""))
+        return status, pairs["$rid"], seconds(pairs.get("retry-after"))
     except (ValueError, KeyError):
         return None
 
@@ -99,14 +103,16 @@ def wait_time(attempt, retry_after):
     return max(2, retry_after or min(1 << attempt, 30) * (80 + urandom(1)[0] % 41) / 100)
 
 
-def register(identity, payload=None, timeout=120):
-    """One registration of an Identity (with its CSR, if it has one) -> Assignment.
+def register(identity, payload=None, timeout=120, csr=True):
+    """One registration of an Identity (with its CSR, if it has one and csr is true) -> Assignment.
 
-    payload: custom JSON for the allocation; timeout: seconds for all of it.
+    payload: custom JSON for the allocation, None for that of the settings; timeout: seconds for all of it.
     Raises AzureError; a retriable one means that the caller may come again after retry_after.
     """
     from .stream import pause
 
+    if payload is None:
+        payload = identity.payload or None
     form = None
     if identity.dps_api < "2025":
         from . import dps2021 as form
@@ -123,6 +129,7 @@ def register(identity, payload=None, timeout=120):
 
     name = identity.registration_id
     stream = identity.stream("dps.connect")
+    stream.timeout = min(stream.timeout, timeout * 1000)
     mqtt = Mqtt(
         stream,
         hear,
@@ -139,11 +146,11 @@ def register(identity, payload=None, timeout=120):
         log("dps.register", "%s in %s" % (name, identity.id_scope))
         while True:
             rid += 1
-            body = "" if operation else request(name, identity.csr(), payload, form)
+            body = "" if operation else request(name, identity.csr() if csr else None, payload, form)
             mqtt.publish(status_topic(rid, operation) if operation else register_topic(rid), body)
             body = None
             gc.collect()
-            limit = due(stream.timeout)
+            limit = due(max(0, min(stream.timeout, left(end))))
             while not answer:
                 if left(limit) <= 0:
                     raise AzureError("timeout", "dps.register")
@@ -157,17 +164,20 @@ def register(identity, payload=None, timeout=120):
                     return outcome
                 operation = outcome
                 outcome = "assigning"
+                late = None
             except AzureError as e:
                 if operation and e.code in (404, 404203):
                     operation = None  # the service has forgotten it: begin again
                 elif not e.retriable:
                     raise
                 outcome = e.code
-            seconds = wait_time(rid - 1, retry_after)
-            log("dps.assigning", "%s, asking again in %.3g s" % (outcome, seconds))
-            if left(end) < seconds * 1000:
-                raise AzureError("timeout", "dps.register", str(outcome))
-            pause(seconds)
+                retry_after = e.retry_after
+                late = e
+            wait = wait_time(rid - 1, retry_after)
+            if left(end) < wait * 1000:
+                raise late or AzureError("timeout", "dps.register", outcome, retry_after)
+            log("dps.assigning", "%s, asking again in %.3g s" % (outcome, wait))
+            pause(wait)
     except MemoryError:
         raise AzureError("memory", "dps.register")
     finally:

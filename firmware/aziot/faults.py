@@ -34,10 +34,18 @@ def fault(e, stream):
     return AzureError(code, stream.step, text.strip())
 
 
+# mbedTLS's codes for memory: of PEM, X.509, DHM, PK, ECP, MD, CIPHER, SSL; and of MPI and ASN.1, which can be added to
+# the code of another part.
+_HIGH = (0x1180, 0x2880, 0x3400, 0x3F80, 0x4D80, 0x5180, 0x6180, 0x7F00)
+_LOW = (0x10, 0x6A)
+
+
 def _os_error(number, connected):
+    if connected and number < 0 and (-number & 0x7F80 in _HIGH or -number & 0x7F in _LOW):
+        return "memory"
     if connected and -1000 < number < 0:
         number = -number  # what the stream had told mbedTLS
-    if number in (errno.ENOMEM, -17040, -17168):  # the latter two: mbedTLS, RSA and key exchange
+    if number == errno.ENOMEM:
         return "memory"
     if number == errno.ETIMEDOUT:
         return "timeout"
@@ -83,16 +91,17 @@ def refusal(step, status, answer, retry_after=0):
         else:
             status = "protocol"
             text = str(name)
-        profile = answer.get("connectionProfile")
-        if name == "assigned" and profile not in (None, "classic"):
+        profile = answer.get("connectionProfile") or "classic"
+        if name == "assigned" and str(profile).lower() != "classic":
             status = "profile"
             text = str(profile)
     code = answer.get("errorCode")
-    wait = answer.get("retryAfter")
+    if code == 403000:  # it takes minutes until roles or a namespace are ready
+        retry_after = retry_after or 120
     return AzureError(
         code if isinstance(code, int) and code else status,
         step,
         answer.get("message") or answer.get("errorMessage") or text,
-        wait if isinstance(wait, int) else retry_after,
+        answer.get("retryAfter") or retry_after,
         tracking_id or "",
     )

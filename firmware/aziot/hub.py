@@ -36,7 +36,7 @@ class Session:
         name, hub = record.device_id, record.hub
         end = record.not_after
         self.stream = stream = identity.stream("hub.connect", record)
-        user = "%s/%s/?api-version=%s" % (hub, name, identity.hub_api)
+        user = "%s/%s/?api-version=%s%s" % (hub, name, identity.hub_api, identity.model)
         password = "" if end else identity.password(hub, name)
         self.events = "devices/%s/messages/events/" % name
         will = identity.will and (self.events, identity.will.encode(), False, 1)

@@ -16,9 +16,11 @@ class Identity:
     id_scope = ""
     dps_host = "global.azure-devices-provisioning.net"
     port = 8883
-    dps_api = "2025-07-01-preview"
+    dps_api = "2026-11-01"
     hub_api = "2021-04-12"
     auth = "symmetric-key"  # or "x509"
+    payload = {}  # custom JSON for DPS, if connect() is given none
+    model_id = ""  # of IoT Plug and Play
     ntp = ["pool.ntp.org"]
     timeout = 30  # seconds for whatever has begun
     token_life = 3600  # seconds; the Hub ends a connection some minutes after its token
@@ -27,25 +29,22 @@ class Identity:
     outbox = 20  # messages that Device.send() keeps
     renew = 66  # percent of a certificate's life, or up to five less
     report = True  # the certificate's dates in the device twin, which the basic tier does not have
-    spread = 120  # seconds over which a fleet that the Hub has refused comes to DPS
+    spread = 120  # seconds over which a fleet comes to DPS
     patience = 900  # seconds, or up to twice as many, to wait for a Hub out of reach before DPS is asked
+    refusal_patience = 300  # the same for a Hub that refuses a valid identity; 0: ask for a new one at once
 
     def __init__(self, root="/", log=None):
         self.root = root
         if log:
             self.log = log
-        for name, value in self.json("device.json").items():
-            good = getattr(Identity, name, None)
-            if good is not None:
-                if type(value) is not type(good):
-                    raise _malformed(name)
-                setattr(self, name, value)
-        if not self.registration_id:
-            raise _malformed("registration_id")
-        if not self.id_scope:
-            raise _malformed("id_scope")
-        if self.auth not in ("symmetric-key", "x509"):
-            raise _malformed("auth")
+        self.secondary = False  # whether the secondary device key is in use
+        self.notes = {}  # what to remember of troubles
+        self.model = ""  # of the Hub's user name
+        config = self.json("device.json")  # what stays of it shall not lie above the module that goes
+        from .settings import apply
+
+        apply(self, config)
+        forget("settings", "notes", "sas")
 
     def log(self, step, text):
         pass
@@ -58,7 +57,7 @@ class Identity:
                 return value
         except (OSError, ValueError):
             pass
-        raise _malformed(name)
+        raise AzureError("config", "identity", name)
 
     def csr(self):
         """The certificate signing request, DER, or None for a board that has none."""
@@ -94,7 +93,3 @@ class Identity:
         elif self.auth == "x509":
             pair = root + "onboarding.crt", root + "onboarding.key"
         return Stream(step, self.timeout, root + "roots.pem", *pair)
-
-
-def _malformed(name):
-    return AzureError("config", "identity", name)

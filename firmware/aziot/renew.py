@@ -18,6 +18,10 @@ class Renewal:
     replace = False  # an operation of ours, from before a restart, is in the way
     answer = None  # (status, JSON)
     tries = 0  # that the Hub has put off
+    at = 0  # Unix time of the next one
+
+    def __init__(self, record, now):
+        self.end = now + (record.not_after - now) // 2  # after that DPS is asked
 
 
 def hear(session, topic, body):
@@ -36,15 +40,20 @@ def step(session):
     """Go one step on; session.renew_at says when to come again. Raises AzureError."""
     device = session.device
     state = device.renewal
+    now = clock.now()
+    at = max(device.renew_from, state.at if state else 0)
+    if now < at:
+        session.renew_at = at
+        return
     if not state:
-        device.renewal = state = Renewal()
+        device.renewal = state = Renewal(session.record, now)
         if device.identity.hub_api >= "2025-08" and device.identity.csr():
             return _ask(session, state)
     elif state.answer:
         return _answered(session, state)
     elif not state.rid:
         return _ask(session, state)
-    elif clock.now() < state.until:
+    elif now < state.until:
         return _listen(session, state, state.until)  # the connection was lost since
     else:
         # Or the connection ended by the question: not every hub knows of renewal.
@@ -56,7 +65,7 @@ def _listen(session, state, until):
     session.renew_at = until
     if state.mqtt is not session.mqtt:
         state.mqtt = session.mqtt
-        session.mqtt.subscribe(b"$iothub/credentials/res/#")
+        session.mqtt.subscribe(b"$iothub/credentials/res/#", 1)
 
 
 def _ask(session, state):
@@ -67,13 +76,13 @@ def _ask(session, state):
     body = {"id": session.record.device_id, "csr": b2a_base64(identity.csr()).strip().decode()}
     if state.replace:
         body["replace"] = "*"
-    session.mqtt.publish("$iothub/credentials/POST/issueCertificate/?$rid=" + state.rid, json.dumps(body))
+    session.mqtt.publish("$iothub/credentials/POST/issueCertificate/?$rid=" + state.rid, json.dumps(body), 1)
 
 
 def _answered(session, state):
     (status, answer), state.answer = state.answer, None
     if status == 202:
-        state.until = state.until or clock.now() + 600
+        state.until = state.until or _promised(session.record, answer)
         return _listen(session, state, state.until)
     if status == 409 and not state.replace:
         state.replace = True
@@ -87,30 +96,47 @@ def _answered(session, state):
     answer = None
     if not e:
         return _change(session, False)
-    session.device.identity.log("error", str(e))
+    device = session.device
+    device.identity.log("error", str(e))
+    now = clock.now()
     state.tries += 1
-    if 0 < e.retry_after < (session.record.not_after - clock.now()) // 2 and state.tries < 4:
+    # Throttled or out of order passes: the Hub is asked again, 8 s to an hour later, +-25 %.
+    wait = min(2 << 2 * min(state.tries, 6), 3600) * (192 + urandom(1)[0] // 2) // 256
+    at = now + (e.retry_after or wait)
+    if now < device.renew_from:  # what the Hub issued lives for too short a time, and DPS's would as well
+        device.renewal = None
+        session.renew_at = device.renew_from
+    elif e.retriable and at < state.end:
         state.rid = ""
-        session.renew_at = clock.now() + e.retry_after
+        state.until = 0
+        session.renew_at = state.at = at
     else:
         _change(session, True)
 
 
+def _promised(record, answer):
+    # Until when the Hub works on it ("2026-11-27T20:00:00Z"), but no longer than a board can wait before it asks DPS.
+    now = clock.now()
+    end = now + 600
+    try:
+        text = answer["operationExpires"]
+        end = max(end, clock.unix([int(text[i : i + 2 + 2 * (i == 0)]) for i in (0, 5, 8, 11, 14, 17)]))
+    except (KeyError, TypeError, ValueError):
+        pass
+    return min(end, now + (record.not_after - now) * 3 // 4)
+
+
 def _keep(session, answer):
     # None if the chain is ours and on flash, else an AzureError.
+    record = session.record
+    device = session.device
     try:
-        chain = [_der(text) for text in (answer if isinstance(answer, list) else answer["certificates"])]
-        record = session.record
-        session.device.keep(record.hub, record.device_id, chain, session.device.identity.csr())
+        chain = answer if isinstance(answer, list) else answer["certificates"]
+        device.keep(record.hub, record.device_id, chain, device.identity.csr(), record)
     except AzureError as e:
         return e
-    except (KeyError, TypeError, IndexError):
+    except (KeyError, TypeError):
         return AzureError("protocol", "hub.renew")
-
-
-def _der(text):
-    # Base64 of DER, of which one page of the documentation says that it is PEM.
-    return "".join(text.split("-----")[2].split()) if isinstance(text, str) and "-----" in text else text
 
 
 def _change(session, at_dps):
@@ -121,8 +147,14 @@ def _change(session, at_dps):
     old = session.record
     if at_dps:
         device.identity.log("hub.renew", "at DPS")
+    began = clock.now()
     device.connect(None, at_dps)
-    left = old.not_after - clock.now()
-    if session.record.not_after == old.not_after and session.on_expiring:
+    now = clock.now()
+    left = old.not_after - now
+    if session.record.not_after != old.not_after:
+        return
+    # Telemetry has three times as long as a try that was in vain.
+    session.renew_at = max(session.renew_at, now + 3 * (now - began))
+    if session.on_expiring:
         if left * 200 < (old.not_after - old.not_before) * (100 - device.identity.renew):
             session.on_expiring(left)

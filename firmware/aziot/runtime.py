@@ -1,9 +1,10 @@
 # What not every runtime has under the same name. CircuitPython has another of these, and modules of its own with the
-# names and the interfaces of MicroPython's tls, umqtt.simple and ntptime.
+# names and the interfaces of MicroPython's tls and umqtt.simple.
 # ruff: noqa: F401
 import gc
 import json
 import os
+import socket
 import time
 from hashlib import sha256
 from io import IOBase

@@ -33,7 +33,9 @@ def hub_token(hub, device_id, key_b64, expires):
 
 def password(identity, *hub):
     """A token with the key of an Identity, for DPS or for (hub, device id): a symmetric-key enrollment's device key is
-    the Hub's too. AzureError "config", "key", or "clock": nobody signs by a clock that is not set.
+    the Hub's too. AzureError "config", "key", or "clock": nothing is signed by a clock that is not set.
+
+    It is valid for an hour longer than "token_life" says, because the board's clock may be an hour behind.
     """
     from .keys import derive_device_key  # before there is garbage: the table of modules may grow, and stays there
 
@@ -41,11 +43,11 @@ def password(identity, *hub):
         raise AzureError("clock", "clock")
     name = identity.registration_id
     secrets = identity.json("secrets.json")
-    key = secrets.get("device_key")
+    key = identity.secondary and secrets.get("secondary_device_key") or secrets.get("device_key")
     if not key:
         if not secrets.get("group_key"):
             raise AzureError("config", "identity", "device_key")
         identity.log("warning", "group key: development only")
         key = derive_device_key(secrets["group_key"], name)
-    expires = clock.now() + identity.token_life
+    expires = clock.now() + identity.token_life + 3600
     return hub_token(*hub, key, expires) if hub else dps_token(identity.id_scope, name, key, expires)

@@ -59,19 +59,20 @@ def load(root):
     return found[:1] if found and found[0].active else found
 
 
-def save(root, hub, device_id, not_before=0, not_after=0, chain=()):
+def save(root, hub, device_id, not_before=0, not_after=0, chain=(), over=False):
     """Write a pending Record beside the active one, or else beside the newest one.
 
-    chain: base64 DER certificates (str or bytes-like), leaf first. AzureError "store" with the filesystem's words, or
-    "size" if the chain is too big for a slot, or "digest" if what was written cannot be read back.
+    chain: base64 DER certificates (str or bytes-like), leaf first; over: where that file cannot be written, the other
+    one may be, since what is in it is of no use now. AzureError "store" with the filesystem's words, or "size" if the
+    chain is too big for a slot, or "digest" if what was written cannot be read back.
     """
-    path = root + "identity.a"
+    paths = ["identity.a", "identity.b"]
     sequence = 1
     found = load(root)
     if found:
         sequence += found[0].sequence
-        if found[-found[-1].active].path == path:  # the active one is the last
-            path = root + "identity.b"
+        if found[-found[-1].active].path == root + paths[0]:  # the active one is the last
+            paths.reverse()
     head = "%d %d %d %s %s\n" % (sequence, not_before, not_after, hub, device_id)
     digest = sha256(head.encode())
     # The size of a file has room for four certificates of RSA-4096, and takes just three blocks of LittleFS.
@@ -79,11 +80,17 @@ def save(root, hub, device_id, not_before=0, not_after=0, chain=()):
     for line in _pem(chain):
         digest.update(line)
         size -= len(line)
-    _write(path, "P %s %s" % (digest.digest().hex(), head), chain, size)
-    for record in load(root):
-        if record.sequence == sequence:
-            return record
-    raise AzureError("store", "certificate", "digest")
+    head = "P %s %s" % (digest.digest().hex(), head)
+    for path in paths if over or not found else paths[:1]:
+        try:
+            _write(root + path, head, chain, size)
+            error = AzureError("store", "certificate", "digest")
+        except AzureError as e:
+            error = e
+        for record in load(root):
+            if record.sequence == sequence:
+                return record
+    raise error
 
 
 def _pem(chain):

@@ -6,11 +6,12 @@ from . import clock
 from .errors import AzureError
 
 
-def pick(chain, csr, name):
+def pick(chain, csr, name, least):
     """A list of base64 DER in any order -> subject and issuer (common names), start and end (Unix times) of the leaf,
     which has the key of csr (DER), and the list from the leaf to the last intermediate.
 
-    AzureError "cert-form", "cert-key", "cert-name" or "cert-date".
+    least: Unix time after which the leaf must still be valid. AzureError "cert-form", "cert-key", "cert-name", or
+    "cert-date" with the leaf's end in its attribute end.
     """
     leaf = None
     above = {}
@@ -36,14 +37,19 @@ def pick(chain, csr, name):
     if subject.lower() != name.lower():
         raise AzureError("cert-name", "certificate", subject)
     # The board's clock may lag five minutes behind the issuer's.
-    if not start - 300 <= clock.now() < end:
-        raise AzureError("cert-date", "certificate", "%s to %s" % (clock.iso(start), clock.iso(end)))
+    if not start - 300 <= clock.now() or end <= least:
+        e = AzureError("cert-date", "certificate", "%s to %s" % (clock.iso(start), clock.iso(end)))
+        e.end = end
+        raise e
     return subject, issuer, start, end, kept
 
 
 def _read(text):
     # A certificate, of which no more than this stays in the heap while the next one is read.
-    _, _, issuer, life, subject, spki = _inner(a2b_base64(text))
+    der = a2b_base64(text)
+    if len(text) != (len(der) + 2) // 3 * 4:  # another form than base64 of DER, or with line ends
+        raise ValueError
+    _, _, issuer, life, subject, spki = _inner(der)
     return bytes(issuer), [_time(text) for text in _parts(life)], bytes(subject), bytes(_parts(spki)[1])
 
 

@@ -1,7 +1,10 @@
-# As much of MicroPython's machine as hardware.py uses: LED, watchdog, reset.
+# As much of MicroPython's machine as the firmware uses: LED, clock, watchdog, reset.
+import time
+
 import board
 import digitalio
 import microcontroller
+import rtc
 import watchdog
 
 WDT_RESET = 3
@@ -22,6 +25,12 @@ class Pin:
         if name not in _pins:
             _pins[name] = digitalio.DigitalInOut(getattr(board, name))
         _pins[name].switch_to_output(bool(value))
+
+
+class RTC:
+    def datetime(self, fields):
+        """fields: (year, month, day, weekday, hours, minutes, seconds, 0), with Monday as 1."""
+        rtc.RTC().datetime = time.struct_time(fields[:3] + fields[4:7] + (fields[3] - 1, -1, -1))
 
 
 class WDT:

@@ -22,7 +22,7 @@ def clock_epoch():
 
 
 def at(unix, function, *args):
-    real, clock.time = clock.time, Time(unix, 1970 if clock._EPOCH == 0 else 2000)
+    real, clock.time = clock.time, Time(unix, 1970 if clock.EPOCH == 0 else 2000)
     try:
         return function(*args)
     finally:
@@ -86,39 +86,71 @@ def test_a_deadline_beyond_what_ticks_can_say():
         assert clock.left(clock.due(ms)) > 400000000
 
 
-class Ntp:
-    """ntptime whose hosts answer or not."""
+def with_servers(answering, hosts):
+    """sync() where only some hosts answer, and who was asked."""
+    from aziot import ntp
 
-    def __init__(self, answering):
-        self.answering = answering
-        self.asked = []
+    def settime(host):
+        asked.append(host)
+        if host not in answering:
+            raise ValueError if host == "liar" else OSError(110)
 
-    def settime(self):
-        self.asked.append(self.host)
-        if self.host not in self.answering:
-            raise OSError(110)
-
-
-def with_ntp(ntp, hosts):
-    import sys
-
-    before = sys.modules.get("ntptime")
-    sys.modules["ntptime"] = ntp
+    asked = []
+    real, ntp.settime = ntp.settime, settime
     try:
-        return clock.sync(hosts)
+        return clock.sync(hosts), asked
     finally:
-        if before:
-            sys.modules["ntptime"] = before
-        else:
-            del sys.modules["ntptime"]
+        ntp.settime = real
 
 
 def test_sync_tries_each_host():
-    ntp = Ntp(("b",))
-    assert with_ntp(ntp, ("a", "b", "c")) == "b"
-    assert ntp.asked == ["a", "b"]
+    assert with_servers(("b",), ("a", "liar", "b", "c")) == ("b", ["a", "liar", "b"])
+
+
+def answer(seconds, first=0x24, stratum=2):
+    """A server's answer as RFC 4330 has it: leap indicator, version and mode; stratum; transmit timestamp since 1900."""
+    packet = bytearray(48)
+    packet[0], packet[1] = first, stratum
+    packet[40:44] = (seconds & 0xFFFFFFFF).to_bytes(4, "big")
+    return packet
+
+
+def test_what_is_believed_of_a_time_server():
+    from aziot import ntp
+
+    # date -u -d ... +%s, and the same plus 2,208,988,800, which is 1970 in NTP's first era
+    for unix, stamp in (
+        (1767225600, 3976214400),
+        (1795243212, 4004232012),
+        (2147483648, 4356472448),
+        (2398377599, 312399103),
+    ):
+        for first, stratum in ((0x24, 1), (0x1C, 15), (0x64, 3)):
+            assert ntp.unix(answer(stamp, first, stratum)) == unix
+
+
+def test_what_is_not_believed_of_a_time_server():
+    from aziot import ntp
+
+    good = 4004232012
+    bad = [answer(good, first) for first in (0xE4, 0xDC, 0x23, 0x25, 0x20, 0)]  # not synchronized; not a server
+    bad += [answer(good, 0x24, stratum) for stratum in (0, 16, 255)]  # kiss of death, not synchronized, reserved
+    bad += [bytearray(48), bytearray(b"\xff" * 48)]
+    bad += [answer(stamp) for stamp in (0, 3976214399, 312399104, 3913056000)]  # 2036 as all zeros; 2025, 2046, 2024
+    for packet in bad:
+        not_believed(ntp.unix, packet)
+    for size in (None, 0, 12, 47):
+        not_believed(ntp.unix, answer(good), size)
+
+
+def not_believed(function, *args):
+    try:
+        function(*args)
+    except ValueError:
+        return
+    raise AssertionError(args)
 
 
 def test_sync_says_who_did_not_answer():
-    e = raises("ntp", with_ntp, Ntp(()), ("a", "b"))
+    e = raises("ntp", with_servers, (), ("a", "b"))
     assert e.retriable and "a" in str(e) and "b" in str(e)

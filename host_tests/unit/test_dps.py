@@ -46,7 +46,16 @@ def test_topics_of_answers():
         (b"$dps/registrations/res/200/?$rid=7&new=x", (200, "7", 0)),
         (b"$dps/registrations/res/401/", None),
         (b"$dps/registrations/res/xx/?$rid=1", None),
-        (b"$dps/registrations/res/202/?$rid=1&retry-after=soon", None),
+        # what can be read of those that do not quite fit is read
+        (b"$dps/registrations/res/202/?$rid=1&retry-after=soon", (202, "1", 0)),
+        (b"$dps/registrations/res/429/?$rid=1&retry-after=2.5", (429, "1", 3)),
+        (b"$dps/registrations/res/429/?$rid=1&retry-after=Wed, 21 Oct 2026 07:28:00 GMT", (429, "1", 0)),
+        (b"$dps/registrations/res/429/?$rid=1&retry-after=-3", (429, "1", 0)),
+        (b"$dps/registrations/res/429/?$rid=1&retry-after=1000000000", (429, "1", 3600)),
+        (b"$dps/registrations/res/200/?$rid=7&", (200, "7", 0)),
+        (b"$dps/registrations/res/200/?&$rid=7&flag&a=b=c", (200, "7", 0)),
+        (b"$dps/registrations/res/200?$rid=7", (200, "7", 0)),
+        (b"$dps/registrations/res/200/?$rid", (200, "", 0)),
         (b"$dps/registrations/res/202", None),
         (b"$dps/registrations/PUT/202/?$rid=1", None),
         (b"devices/x/messages/devicebound/", None),
@@ -78,10 +87,12 @@ def assigned(state):
 
 
 def test_connection_profile():
-    for profile in (None, "classic"):
+    # classic or Classic: data plane and control plane differ
+    for profile in (None, "", "classic", "Classic", "CLASSIC"):
         assert assigned(dict(STATE, connectionProfile=profile)).device_id == "contoso-0001"
-    e = raises("profile", assigned, dict(STATE, connectionProfile="mqttV5"))
-    assert "mqttV5" in e.text and not e.retriable
+    for profile in ("mqttV5", "MqttV5", "other", 7, ["classic"]):
+        e = raises("profile", assigned, dict(STATE, connectionProfile=profile))
+        assert str(profile) in e.text and not e.retriable and e.step == "dps.register"
 
 
 def test_assigned_to_nowhere():

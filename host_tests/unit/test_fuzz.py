@@ -64,14 +64,14 @@ def try_all(seed, samples, function):
 def pick(chain, csr):
     real, clock.now = clock.now, lambda: 1800000000
     try:
-        return x509.pick(chain, csr, "contoso-0001")
+        return x509.pick(chain, csr, "contoso-0001", clock.now())
     finally:
         clock.now = real
 
 
 def test_certificates_and_requests():
     csr = a2b_base64(vectors.P384_CSR)
-    assert try_all(1, DERS, lambda der: pick([b2a_base64(der), vectors.P384_LEAF], csr))[0]
+    assert try_all(1, DERS, lambda der: pick([b2a_base64(der).strip(), vectors.P384_LEAF], csr))[0]
     good, bad = try_all(2, [csr], lambda der: pick([vectors.P384_LEAF], der))
     assert good and bad
 

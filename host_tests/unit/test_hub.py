@@ -194,7 +194,7 @@ def test_a_token_is_renewed_by_a_new_connection_in_a_quiet_moment():
         now.now += 1
         opened.poll(1)
         assert first.flights[-1] == DISCONNECT and peer.wire is not first
-        assert b"&se=1800001800" in peer.wire.flights[0] and opened.renew_at == 1800001600
+        assert b"&se=1800005400" in peer.wire.flights[0] and opened.renew_at == 1800001600
         assert opened.lines == ["hub.ready dev-1 on 127.0.0.1"]
         opened.renew()  # the application wants it now
         first = peer.wire

@@ -7,6 +7,7 @@ from check import raises
 
 
 class Identity:
+    notes = {}
     outbox = 3
 
     def __init__(self):

@@ -67,7 +67,7 @@ def fails(code, *says, **config):
 
 
 def test_the_whole_dialogue_is_four_flights_of_these_bytes():
-    real, clock.now = clock.now, lambda: 1900000000 - 3600
+    real, clock.now = clock.now, lambda: 1900000000 - 7200
     try:
         run = Run(
             SUBACK,
@@ -82,9 +82,9 @@ def test_the_whole_dialogue_is_four_flights_of_these_bytes():
     token = vectors.DPS_TOKEN.encode()
     assert run.sent == (
         b"\x10"
-        + bytes([97 + len(token) & 127 | 128, 97 + len(token) >> 7])
+        + bytes([89 + len(token) & 127 | 128, 89 + len(token) >> 7])
         + b"\x00\x04MQTT\x04\xc2\x00\x78\x00\x0ccontoso-0001"
-        + b"\x00\x450ne00C0FFEE/registrations/contoso-0001/api-version=2025-07-01-preview"
+        + b"\x00\x3d0ne00C0FFEE/registrations/contoso-0001/api-version=2026-11-01"
         + bytes([len(token) >> 8, len(token) & 255])
         + token
         + b"\x82\x1d\x00\x01\x00\x18$dps/registrations/res/#\x00"
@@ -193,7 +193,23 @@ def test_final_states_that_come_with_200():
 
 def test_the_caller_s_deadline_holds():
     e = fails("timeout", SUBACK, message("202/?$rid=1&retry-after=50", ASSIGNING), overall=40)
-    assert e.retriable and e.text == "assigning"
+    assert e.retriable and e.text == "assigning" and e.retry_after == 50
+
+
+def test_a_refusal_that_asks_for_more_time_than_there_is_comes_with_it():
+    for wait, floor in ((150, 150), (3600, 3600), (10**9, 3600)):
+        e = fails(429001, SUBACK, message("429/?$rid=1&retry-after=%d" % wait, {"errorCode": 429001}))
+        assert e.retriable and e.retry_after == floor
+    # Roles of DPS that are not ready yet: not asked again every few seconds.
+    assert 60 <= fails(403000, SUBACK, message("403/?$rid=1", {"errorCode": 403000})).retry_after <= 600
+
+
+def test_an_answer_is_not_waited_for_past_the_caller_s_deadline():
+    from time import time
+
+    begun = time()
+    e = fails("timeout", SUBACK, overall=1, timeout=30)
+    assert time() - begun < 10 and e.step == "dps.register"
 
 
 def test_silence_and_hanging_up():

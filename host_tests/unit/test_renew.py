@@ -17,10 +17,12 @@ class Mqtt:
     def __init__(self):
         self.said = []
 
-    def subscribe(self, topic):
+    def subscribe(self, topic, qos=0):
+        assert qos == 1  # as official SDKs do
         self.said.append((topic, None))
 
-    def publish(self, topic, body):
+    def publish(self, topic, body, qos=0):
+        assert qos == 1
         self.said.append((topic, json.loads(body)))
 
 
@@ -62,6 +64,8 @@ class World:
         # This object is the device and the session at once.
         self.device = self
         self.renewal = None
+        self.renew_from = 0
+        self.took = 0  # seconds that connect() takes
         self.record = Record(NOW - 2000, NOW + 1000)
         self.mqtt = Mqtt()
         self.renew_at = NOW
@@ -74,14 +78,18 @@ class World:
     def __exit__(self, *exc):
         clock.now = self.real
 
-    def keep(self, hub, device_id, chain, csr):
+    def keep(self, hub, device_id, chain, csr, old=None):
+        assert old is self.record
         if self.keeps:
             raise AzureError(self.keeps, "certificate")
+        if not isinstance(chain, list):
+            raise AzureError("cert-form", "certificate")  # as x509.pick()
         texts = [text if isinstance(text, str) else str(text, "utf-8") for text in chain]
         self.kept.append((hub, device_id, texts, csr))
 
     def connect(self, payload=None, renew=False):
         self.ways.append(renew)
+        self.now += self.took
         self.mqtt = Mqtt()
         if self.works:
             self.record = Record(NOW, NOW + 3000)
@@ -110,19 +118,31 @@ def test_what_is_said_and_done_when_all_goes_well():
         assert body == {"id": "dev-1", "csr": b2a_base64(CSR).strip().decode()}
         assert world.renew_at == NOW + 30
         world.hear(202, {"correlationId": "x", "operationExpires": "2027-01-15T20:00:00Z"})
-        assert world.renew_at == NOW + 600 and len(world.mqtt.said) == 2
+        # Twelve hours, but with a quarter of the certificate's life left for DPS
+        assert world.renew_at == NOW + 750 and len(world.mqtt.said) == 2
         world.hear(200, {"correlationId": "x", "certificates": CERTIFICATES})
         assert world.kept == [("hub-1", "dev-1", CERTIFICATES, CSR)] and world.ways == [False]
         assert world.renewal is None and world.warned == []
 
 
-def test_forms_of_the_certificates():
-    pem = ["-----BEGIN CERTIFICATE-----\n%s\n%s\n-----END CERTIFICATE-----\n" % (c[:64], c[64:]) for c in CERTIFICATES]
-    for body in (CERTIFICATES, {"certificates": pem}, pem):
+def test_forms_of_the_answer():
+    for body in (CERTIFICATES, {"certificates": CERTIFICATES}):
         with World() as world:
             world.step()
             world.hear(200, body)  # without a 202 before
             assert world.kept[0][2] == CERTIFICATES and world.ways == [False]
+
+
+def test_a_promise_is_waited_for_as_long_as_it_holds():
+    for text, end in (
+        ("2027-01-15T20:00:00Z", 43200), ("2027-01-15T08:30:00.1234567Z", 1800), ("2027-01-15T08:30:00+00:00", 1800),
+        ("2027-01-15T07:00:00Z", 600), ("soon", 600), ("", 600), (None, 600), (7, 600), ([], 600),
+    ):  # fmt: skip
+        with World() as world:
+            world.record.not_after = NOW + 864000
+            world.step()
+            world.hear(202, {"operationExpires": text})
+            assert world.renew_at == NOW + end, text
 
 
 def test_an_older_api_renews_at_dps():
@@ -193,27 +213,75 @@ def test_an_operation_from_before_a_restart_is_replaced_once():
         assert world.ways == [True] and [line for line in world.lines if "409005 pending" in line]
 
 
-def test_throttled_waits_as_long_as_asked_but_not_for_ever():
+def test_throttled_or_out_of_order_is_asked_again_at_the_hub():
+    for status, code in ((429, 429002), (500, 500001), (503, 503001), (429, None), (503, None)):
+        with World() as world:
+            world.record.not_after = NOW + 864000  # ten days are left: five of them at the Hub
+            world.step()
+            waits = []
+            while not world.ways:
+                first = world.renewal.rid
+                before = world.now
+                world.hear(status, {"errorCode": code, "message": "later"} if code else b"null")
+                if not world.ways:
+                    waits.append(world.renew_at - before)
+                    world.now = world.renew_at
+                    world.step()
+                    assert world.renewal.rid not in ("", first)
+            for wait, middle in zip(waits, (8, 32, 128, 512, 2048, 3600, 3600)):
+                assert middle * 3 // 4 <= wait <= middle * 5 // 4, waits
+            assert world.ways == [True] and 432000 - 4500 <= world.now - NOW <= 432000 and len(set(waits[6:])) > 3
+
+
+def test_retry_after_is_obeyed_within_the_time_that_is_left():
     slow = {"errorCode": 429002, "message": "slow down", "retryAfter": 77}
     with World() as world:
         world.step()
-        for _ in range(3):
-            first = world.renewal.rid
+        for _ in range(6):  # in 500 s, half of what is left
             world.hear(429, slow)
             assert world.ways == [] and world.renew_at == world.now + 77
-            world.now += 77
+            # A connection that is lost meanwhile does not shorten it.
+            world.mqtt = Mqtt()
+            world.now += 70
             world.step()
-            assert world.renewal.rid not in ("", first)
+            assert world.mqtt.said == [] and world.renew_at == world.now + 7
+            world.now += 7
+            world.step()
         world.hear(429, slow)
         assert world.ways == [True]
     with World() as world:  # too long for the life that is left
         world.step()
-        world.hear(429, dict(slow, retryAfter=500))
+        world.hear(429, dict(slow, retryAfter=501))
         assert world.ways == [True]
 
 
+def test_a_try_in_vain_leaves_telemetry_three_times_as_long():
+    with World(hub_api="2021-04-12") as world:
+        world.works = False
+        world.took = 60
+        world.step()
+        assert world.renew_at == NOW + 60 + 180
+
+
+def test_a_certificate_that_lives_too_short_is_not_asked_for_again_until_it_is_of_use():
+    def short(*_):
+        world.renew_from = NOW + 400
+        raise AzureError("cert-date", "certificate")
+
+    with World() as world:
+        world.step()
+        world.keep = short
+        world.hear(200, CERTIFICATES)
+        assert world.ways == [] and world.renew_at == NOW + 400 and world.renewal is None
+        said = len(world.mqtt.said)
+        world.now += 300
+        world.renew_at = 1  # as after a reconnect
+        world.step()
+        assert world.renew_at == NOW + 400 and len(world.mqtt.said) == said
+
+
 def test_refusals_lead_to_dps_with_the_hub_s_own_words():
-    for status, code in ((400, 400037), (403, 403010), (404, 404001), (412, 412001), (500, 500001), (503, 503001)):
+    for status, code in ((400, 400037), (403, 403010), (404, 404001), (412, 412001)):
         with World() as world:
             world.step()
             if code == 400037:
@@ -225,7 +293,7 @@ def test_refusals_lead_to_dps_with_the_hub_s_own_words():
 def test_answers_that_make_no_sense():
     for status, body in (
         (200, {}), (200, []), (200, 7), (200, None), (200, {"certificates": None}), (200, {"certificates": [7]}),
-        (200, {"certificates": ["-----"]}), (500, []), (500, 7), (429, {"retryAfter": "soon"}),
+        (200, {"certificates": ["-----"]}), (400, []), (400, 7), (403, {"retryAfter": "soon"}),
         (400, {"errorCode": "x"}), (299, {}),
     ):  # fmt: skip
         with World() as world:

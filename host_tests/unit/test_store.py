@@ -177,8 +177,24 @@ def test_a_folder_in_the_place_of_a_file():
             assert identities(root) == [(1, "hub-1", True)]
             assert raises("store", store.save, root, "hub-2", "dev").step == "certificate"
             assert identities(root) == [(1, "hub-1", True)]
+            # where what is in the other one is of no use
+            assert store.save(root, "hub-2", "dev", over=True).path == root + "identity.a"
         finally:
             os.rmdir(root + "identity.b")
+
+
+def test_a_slot_that_cannot_be_written_does_not_take_the_other_one_with_it():
+    with Folder() as root:
+        os.mkdir(root + "identity.a")
+        try:
+            assert use(root, "hub-1").path == root + "identity.b"
+            before = read(root + "identity.b")
+            raises("store", store.save, root, "hub-2", "dev", 5, 9, CHAIN)  # the one in use stays
+            assert read(root + "identity.b") == before
+            store.refuse(store.load(root)[0])
+            assert use(root, "hub-3").path == root + "identity.b"
+        finally:
+            os.rmdir(root + "identity.a")
 
 
 def test_a_chain_that_does_not_fit_changes_nothing():

@@ -8,10 +8,10 @@ CSR = a2b_base64(vectors.P384_CSR)
 LEAF, INTERMEDIATE, ROOT = vectors.P384_LEAF, vectors.INTERMEDIATE, vectors.ROOT
 
 
-def pick(certificates, now=1800000000, name="contoso-0001", csr=CSR):
+def pick(certificates, now=1800000000, name="contoso-0001", csr=CSR, least=0):
     real, clock.now = clock.now, lambda: now
     try:
-        return x509.pick(certificates, csr, name)
+        return x509.pick(certificates, csr, name, least or now)
     finally:
         clock.now = real
 
@@ -99,6 +99,18 @@ def test_not_ours():
     assert pick([LEAF], 2398377598)
     raises("cert-date", pick, [LEAF], 1767225600 - 301)
     assert pick([LEAF], 1767225600 - 299)  # clocks differ a little
+
+
+def test_a_certificate_has_to_last():
+    end = 2398377599
+    assert pick([LEAF], least=end - 1)
+    for least in (end, end + 1):
+        assert raises("cert-date", pick, [LEAF], least=least).end == end
+
+
+def test_line_ends_and_spaces_are_another_form():
+    for text in (LEAF[:64] + "\n" + LEAF[64:], LEAF + "\n", " " + LEAF, LEAF[:9] + " " + LEAF[9:]):
+        raises("cert-form", pick, [text])
 
 
 def test_not_certificates():

@@ -1,6 +1,7 @@
 # CircuitPython's face of aziot/runtime.py, in whose place it is on the drive: its settings are in settings.toml, its
 # hashlib has new() only, its ticks are those of time.monotonic_ns().
 import hashlib
+import json
 import os
 import select
 from time import localtime, monotonic_ns, sleep
@@ -11,13 +12,14 @@ from socketpool import SocketPool
 
 # What Identity and its token want to know, by type. os.getenv() gives texts only, or whole numbers as well: its
 # releases differ.
-_TEXTS = "registration_id id_scope dps_host dps_api hub_api auth will device_key group_key".split()
-_NUMBERS = "port timeout token_life outbox renew spread patience chain report".split()
+_TEXTS = "registration_id id_scope dps_host dps_api hub_api auth will model_id payload".split()
+_TEXTS += "device_key secondary_device_key group_key".split()
+_NUMBERS = "port timeout token_life outbox renew spread patience refusal_patience chain report".split()
 _SWITCHES = "chain report".split()
 
 COPIES = 3  # of a message that MQTT makes while it reads it
 
-pool = SocketPool(wifi.radio)
+pool = socket = SocketPool(wifi.radio)
 IOBase = object  # ssl asks a socket for its methods, not for its type
 
 
@@ -79,6 +81,8 @@ def table(_path):
                 value = bool(value)
         elif name == "ntp":
             value = value.split(",")
+        elif name == "payload":
+            value = json.loads(value)
         found[name] = value
     for name in ("wifi_ssid", "wifi_password"):
         found[name] = os.getenv("CIRCUITPY_" + name.upper()) or ""

@@ -62,7 +62,7 @@ def test_only_what_differs_is_copied(bench: Bench) -> None:
 
 def test_modules_are_compiled_without_the_path_of_this_machine(bench: Bench) -> None:
     (compiled,) = [
-        content for name, content in flash.compile_library(bench.firmware, ("-O2",)).items() if "one" in name
+        content for name, content in flash.compile_library(bench.firmware, ("-O3",)).items() if "one" in name
     ]
     assert compiled[0:2] == b"M\x06" and b"one" in compiled
     assert str(bench.firmware).encode() not in compiled

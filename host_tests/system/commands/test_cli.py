@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import hmac
 import json
 import os
 import signal
@@ -91,6 +93,19 @@ def test_the_key_is_the_same_from_file_environment_and_command(tmp_path: Path, g
         "registration_id": "dev-1",
         "device_key": in_folder,
     }
+
+
+def test_a_second_group_key_gives_a_second_device_key(tmp_path: Path, group_key: Path) -> None:
+    other = base64.b64encode(bytes(range(64, 128))).decode()
+    (tmp_path / "other.key").write_text(other)
+    both = ("--group-key-file", group_key, "--secondary-group-key-file", tmp_path / "other.key")
+    assert new(tmp_path, *both).returncode == 0
+    made = json.loads((tmp_path / "devices" / "dev-1" / "secrets.json").read_bytes())
+    for name, key in (("device_key", GROUP_KEY), ("secondary_device_key", other)):
+        digest = hmac.new(base64.b64decode(key), b"dev-1", hashlib.sha256).digest()  # DPS, symmetric key attestation
+        assert made[name] == base64.b64encode(digest).decode()
+    done = new(tmp_path, "--device-key-file", group_key, "--secondary-group-key-file", group_key, "--force")
+    assert done.returncode == 2 and "--secondary-group-key-file" in done.stderr
 
 
 def test_an_individual_key_is_taken_as_it_is(tmp_path: Path, group_key: Path) -> None:
@@ -197,6 +212,7 @@ def test_no_option_takes_a_secret() -> None:
         named = [word for word in options if "key" in word or "password" in word]
         assert set(named) <= {
             "--group-key-file",
+            "--secondary-group-key-file",
             "--device-key-file",
             "--onboarding-key-file",
             "--wifi-password-file",

@@ -6,6 +6,8 @@ import base64
 import contextlib
 import csv
 import fcntl
+import hashlib
+import hmac
 import json
 import os
 import pty
@@ -59,6 +61,17 @@ def write_plan(folder: Path, count: int) -> list[str]:
 
 def keys_of(folder: Path) -> dict[str, bytes]:
     return {path.parent.name: path.read_bytes() for path in folder.glob("[!.]*/device.key")}
+
+
+def test_a_second_group_key_gives_each_device_a_second_key(tmp_path: Path) -> None:
+    other = base64.b64encode(bytes(range(64, 128))).decode()
+    (tmp_path / "other.key").write_text(other)
+    names = write_plan(tmp_path, 2)
+    assert fleet(tmp_path, "--devices", "d", "--secondary-group-key-file", "other.key").returncode == 0
+    for name in names:
+        made = json.loads((tmp_path / "d" / name / "secrets.json").read_bytes())
+        digest = hmac.new(base64.b64decode(other), name.encode(), hashlib.sha256).digest()
+        assert made["secondary_device_key"] == base64.b64encode(digest).decode() != made["device_key"]
 
 
 def test_bad_rows_are_named_and_the_rest_is_made(tmp_path: Path) -> None:

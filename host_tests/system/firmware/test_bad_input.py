@@ -120,6 +120,7 @@ def test_hub_refuses_the_new_certificate(sim: Simulator, tmp_path: Path) -> None
 
 def test_hub_refuses_and_dps_cannot_help(sim: Simulator, tmp_path: Path) -> None:
     unit = make_unit(tmp_path, sim)
+    edit(unit / "device.json", refusal_patience=0)
     assert run(BOARD, unit).status == 0
     sim.trouble = Trouble({"hub.connect": Refuse(5), "register": Error(401, 401002, "Unauthorized")})
     outcome = refused(BOARD, unit)

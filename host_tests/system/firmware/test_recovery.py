@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from units import make_unit
+from units import edit, make_unit
 
 from espdps.board.console import Event
 from espdps.board.flash import flash
@@ -92,7 +92,9 @@ def test_the_plug_pulled_while_it_registers(tmp_path: Path, sim: Simulator, boar
 def test_a_refusal_is_repaired_at_the_service_and_the_board_finds_out(
     tmp_path: Path, sim: Simulator, board: VirtualBoard
 ) -> None:
-    unit = folders.load(make_unit(tmp_path, sim))
+    folder = make_unit(tmp_path, sim)
+    edit(folder / "device.json", refusal_patience=0)
+    unit = folders.load(folder)
     assert flash(unit, board.port, follow=60).connected
     sim.trouble = Trouble({"hub.connect": Refuse(5), "register": Error(429, 429001, "Throttled", 2)})
     lines = follow(board, sim, {"dps.assigning": Trouble()}, "hub.sent", 1, power=True)

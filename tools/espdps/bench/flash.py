@@ -14,11 +14,11 @@ from espdps.board import flash
 from espdps.devices import mpy, profiles
 from espdps.paths import BUILD, FIRMWARE
 
-ALL = 28 << 10  # bytes of .mpy: all of aziot
+ALL = 33 << 10  # bytes of .mpy: all of aziot. The aim is 28: what may happen to a board takes modules that few load
 MAIN_PATH = 18 << 10  # what a blank board loads up to telemetry with an issued certificate, onboarded by X.509
 MODULES = (
-    "__init__", "chain", "clock", "device", "dps", "errors", "hub", "identity", "mqtt", "packets", "runtime", "store",
-    "stream", "x509",
+    "__init__", "chain", "clock", "device", "dps", "errors", "hub", "identity", "mqtt", "packets", "runtime",
+    "settings", "store", "stream", "x509",
 )  # fmt: skip
 _ADAFRUIT = "adafruit_azureiot"
 _OPTIONS = profiles.load("ESP32_GENERIC").mpy

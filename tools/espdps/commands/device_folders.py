@@ -20,6 +20,7 @@ from espdps.commands.options import (
     GroupKeyFile,
     IdScope,
     KeyType,
+    SecondaryGroupKeyFile,
     SimFolder,
     WifiSsid,
 )
@@ -43,6 +44,7 @@ def new(
     ],
     id_scope: IdScope = None,
     group_key_file: GroupKeyFile = None,
+    secondary_group_key_file: SecondaryGroupKeyFile = None,
     device_key_file: DeviceKeyFile = None,
     onboarding_cert: Annotated[
         Path | None,
@@ -96,13 +98,19 @@ def new(
     if scope is None:
         raise ToolError("no id scope", "--id-scope 0ne…; it stands on the overview page of the DPS instance", WRONG_USE)
     onboarding = secrets.onboarding(onboarding_cert, onboarding_key_file)
-    if onboarding and (group_key_file or device_key_file):
+    if onboarding and (group_key_file or secondary_group_key_file or device_key_file):
         raise ToolError("an onboarding certificate and a key exclude each other", "give one of them", WRONG_USE)
+    if device_key_file and secondary_group_key_file:
+        raise ToolError(
+            "--device-key-file and --secondary-group-key-file exclude each other", "give --group-key-file", WRONG_USE
+        )
+    secondary = secrets.group_key(secondary_group_key_file) if secondary_group_key_file else None
     plan = folders.Plan(
         registration_id=registration_id,
         id_scope=scope,
         board=board,
         device_key=None if onboarding else secrets.device_key(registration_id, group_key_file, device_key_file, info),
+        secondary_device_key=keys.derive_device_key(secondary, registration_id) if secondary else None,
         onboarding=onboarding,
         roots=secrets.trusted_roots(roots_file, info),
         key_kind=None if no_csr else key_type.value,

@@ -11,7 +11,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from espdps.commands import output, secrets
-from espdps.commands.options import BOARD_DEFAULT, AsJson, Devices, GroupKeyFile, IdScope, KeyType, SimFolder
+from espdps.commands.options import (
+    BOARD_DEFAULT,
+    AsJson,
+    Devices,
+    GroupKeyFile,
+    IdScope,
+    KeyType,
+    SecondaryGroupKeyFile,
+    SimFolder,
+)
 from espdps.credentials import keys
 from espdps.devices import fleet as worker
 from espdps.devices import folders, plan, profiles, project
@@ -30,6 +39,7 @@ def fleet(
     ] = None,
     id_scope: IdScope = None,
     group_key_file: GroupKeyFile = None,
+    secondary_group_key_file: SecondaryGroupKeyFile = None,
     key_type: Annotated[KeyType, typer.Option(help="Private key where the plan says none.")] = KeyType(  # noqa: B008
         keys.DEFAULT_KIND
     ),
@@ -112,6 +122,7 @@ def fleet(
         board=board,
         roots=secrets.trusted_roots(roots_file, info),
         group_key=_group_key(plan_file, names, group_key_file, info),
+        secondary_group_key=secrets.group_key(secondary_group_key_file) if secondary_group_key_file else None,
         key_kind=None if no_csr else key_type.value,
         dps_host=folders.dps_host(dps_host or info.get("host")),
         port=port or info.get("mqtt_port") or folders.PORT,

@@ -15,6 +15,9 @@ from espdps.devices import project
 KeyType = Enum("KeyType", {kind: kind for kind in keys.KINDS}, type=str)  # type: ignore[misc]  # made from the one table
 
 GroupKeyFile = Annotated[Path | None, typer.Option(help="File with the enrollment group's key, base64.")]
+SecondaryGroupKeyFile = Annotated[
+    Path | None, typer.Option(help="File with the group's other key: a board tries both, so one can be replaced.")
+]
 DeviceKeyFile = Annotated[Path | None, typer.Option(help="File with an individual enrollment's key, base64.")]
 Devices = Annotated[
     Path,

@@ -24,7 +24,7 @@ def run(folder: Path, console: Console) -> list[Start]:
         VirtualDrive(folder / "CIRCUITPY", hosts) as board,
     ):
         line(console, "board", "CPython in CircuitPython's clothes: its modules are stand-ins, Wi-Fi and pins too")
-        line(console, "", "real: firmware, adafruit_minimqtt and adafruit_ntp, TLS, MQTT, every signature")
+        line(console, "", "real: firmware, adafruit_minimqtt, TLS, MQTT, every signature")
         console.print(Rule("flash copies to the drive, each file read back, secrets late, code.py last", style="dim"))
         size: list[str] = []
 

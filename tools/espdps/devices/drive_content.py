@@ -23,7 +23,6 @@ BLANK = b"\n" * 12000  # each of them as the firmware makes it (store.py)
 LIBRARIES = (
     "adafruit-circuitpython-connectionmanager",
     "adafruit-circuitpython-minimqtt",
-    "adafruit-circuitpython-ntp",
     "adafruit-circuitpython-ticks",
 )
 SECRET = ("/onboarding.key", "/device.key", SETTINGS)

@@ -36,7 +36,7 @@ BATCH = 64  # EC keys; an RSA key counts as one batch, since it takes a thousand
 @dataclass(frozen=True, kw_only=True)
 class Common:
     """What all devices of the fleet share. `folder`: where the plan's file names start; `devices`: where the device
-    folders go; `group_key` base64.
+    folders go; `group_key` and `secondary_group_key` base64.
     """
 
     folder: Path
@@ -45,6 +45,7 @@ class Common:
     board: str | None
     roots: bytes = field(repr=False)
     group_key: str | None = field(default=None, repr=False)
+    secondary_group_key: str | None = field(default=None, repr=False)
     key_kind: str | None = keys.DEFAULT_KIND
     dps_host: str = folders.AZURE_HOST
     port: int = folders.PORT
@@ -200,7 +201,7 @@ def _plan(common: Common, row: Row) -> folders.Plan:
     kind = row.key_type or common.key_kind
     if kind is not None and kind != plan.NO_KEY and kind not in keys.KINDS:
         raise ToolError(f"no key type {kind!r}", f"one of {', '.join(keys.KINDS)}, {plan.NO_KEY}")
-    onboarding = device_key = None
+    onboarding = device_key = secondary = None
     if row.onboarding_cert or row.onboarding_key:
         if not (row.onboarding_cert and row.onboarding_key) or row.device_key_file:
             raise ToolError(
@@ -213,12 +214,15 @@ def _plan(common: Common, row: Row) -> folders.Plan:
         )
     elif common.group_key:
         device_key = keys.derive_device_key(common.group_key, row.registration_id)
+        if common.secondary_group_key:
+            secondary = keys.derive_device_key(common.secondary_group_key, row.registration_id)
     ssid = row.wifi_ssid or common.wifi_ssid
     return folders.Plan(
         registration_id=row.registration_id,
         id_scope=common.id_scope,
         board=board,
         device_key=device_key,
+        secondary_device_key=secondary,
         onboarding=onboarding,
         roots=common.roots,
         key_kind=None if kind == plan.NO_KEY else kind,

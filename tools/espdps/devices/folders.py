@@ -23,7 +23,7 @@ from espdps.files import read_json as read_json
 
 AZURE_HOST = "global.azure-devices-provisioning.net"
 PORT = 8883
-DPS_API = "2025-07-01-preview"  # the first with a CSR in the registration
+DPS_API = "2026-11-01"  # the first stable one with a CSR in the registration
 HUB_API = "2021-04-12"
 RENEWAL_API = "2025-08-01-preview"  # the first with which the Hub itself renews an issued certificate
 _NEW, _OLD = ".new-", ".old-"  # folders on their way into place, and out of it
@@ -38,20 +38,22 @@ _ID_SCOPE = re.compile(r"[0-9A-Za-z]{5,32}")
 class Plan:
     """What a new device folder is to hold.
 
-    It comes into Azure by `device_key` (base64), or by `onboarding`: a client certificate (PEM, the leaf first) and its
-    private key (PEM or DER, not encrypted). `key_kind` None leaves the private key and the CSR out.
+    It comes into Azure by `device_key` (base64), and `secondary_device_key` where that one is refused, or by
+    `onboarding`: a client certificate (PEM, the leaf first) and its private key (PEM or DER, not encrypted).
+    `key_kind` None leaves the private key and the CSR out.
     """
 
     registration_id: str
     id_scope: str
     board: str
     device_key: str | None = field(default=None, repr=False)
+    secondary_device_key: str | None = field(default=None, repr=False)
     onboarding: tuple[bytes, bytes] | None = field(default=None, repr=False)
     roots: bytes = field(repr=False)
     key_kind: str | None = keys.DEFAULT_KIND
     dps_host: str = AZURE_HOST
     port: int = PORT
-    spread: int | None = None  # seconds; None leaves the firmware's own
+    spread: int | None = None  # seconds, and no patience with a hub that refuses; None leaves the firmware's own
     wifi_ssid: str | None = None
     wifi_password: str = field(default="", repr=False)
     shred_after_flash: bool = False  # the PC keeps no private value once the board is verified to have it
@@ -178,6 +180,8 @@ def contents(plan: Plan) -> dict[str, bytes]:
         files["onboarding.crt"], files["onboarding.key"] = pairs.check_pair(*plan.onboarding, plan.registration_id)
     elif plan.device_key:
         secrets["device_key"] = keys.symmetric_key(plan.device_key, "device key")
+        if plan.secondary_device_key:
+            secrets["secondary_device_key"] = keys.symmetric_key(plan.secondary_device_key, "secondary device key")
     else:
         raise ToolError("no device key and no onboarding certificate", "give one of them", WRONG_USE)
     check_id_scope(plan.id_scope)
@@ -198,7 +202,7 @@ def contents(plan: Plan) -> dict[str, bytes]:
         "ntp": NTP,
     }
     if plan.spread is not None:
-        config["spread"] = plan.spread
+        config |= {"spread": plan.spread, "refusal_patience": 0}
     files |= {"device.json": _json(config), "secrets.json": _json(secrets), "roots.pem": plan.roots}
     if plan.key_kind is not None:
         key = keys.new_key(plan.key_kind)

@@ -14,6 +14,8 @@ from espdps.credentials import keys
 from espdps.errors import ToolError
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # and what is no character
+# DTMI: github.com/Azure/opendigitaltwins-dtdl, "Digital Twin Model Identifier"
+_MODEL = re.compile(r"(dtmi:[A-Za-z](\w*[A-Za-z0-9])?(:[A-Za-z](\w*[A-Za-z0-9])?)*;[1-9]\d{0,8})?", re.A)
 _API = re.compile(r"20\d\d-[01]\d-[0-3]\d(-preview)?")
 
 
@@ -21,7 +23,7 @@ _API = re.compile(r"20\d\d-[01]\d-[0-3]\d(-preview)?")
 class Setting:
     """`default` holds where device.json says nothing; `rule` in words, `holds` as a test; `needed`: must be said."""
 
-    default: str | int | bool | list[str]
+    default: str | int | bool | list[str] | dict[str, Any]
     rule: str
     holds: Callable[[Any], object]
     needed: bool = False
@@ -46,9 +48,11 @@ SETTINGS: dict[str, Setting] = {
     "id_scope": Setting("", "an id scope such as 0ne00ABCDEF", re.compile(r"[0-9A-Za-z]{5,32}").fullmatch, needed=True),
     "dps_host": Setting("global.azure-devices-provisioning.net", "a host name", inputs.HOST.fullmatch),
     "port": _number(8883, 1, 65535),
-    "dps_api": Setting("2025-07-01-preview", "a version such as 2025-07-01-preview", _API.fullmatch),
+    "dps_api": Setting("2026-11-01", "a version such as 2026-11-01", _API.fullmatch),
     "hub_api": Setting("2021-04-12", "a version such as 2021-04-12", _API.fullmatch),
     "auth": Setting("symmetric-key", "symmetric-key or x509", {"symmetric-key", "x509"}.__contains__),
+    "payload": Setting({}, "a JSON object", lambda value: True),
+    "model_id": Setting("", "a model of IoT Plug and Play such as dtmi:com:example:Thermostat;1", _MODEL.fullmatch),
     "ntp": Setting(
         ["pool.ntp.org"],
         "a list of 1 to 8 host names",
@@ -67,8 +71,11 @@ SETTINGS: dict[str, Setting] = {
     "report": Setting(True, "true or false", lambda value: True),
     "spread": _number(120, 0, 86400, " seconds"),
     "patience": _number(900, 10, 86400, " seconds"),
+    "refusal_patience": _number(300, 0, 86400, " seconds"),
 }
-_TYPES = {str: "text in quotes", int: "a number without quotes", bool: "true or false", list: "a list"}
+_TYPES = {
+    str: "text in quotes", int: "a number without quotes", bool: "true or false", list: "a list", dict: "a JSON object",
+}  # fmt: skip
 
 
 def check(config: dict[str, Any]) -> list[tuple[str, str]]:
@@ -93,7 +100,7 @@ def check(config: dict[str, Any]) -> list[tuple[str, str]]:
 def check_secrets(secrets: dict[str, Any], *, key: bool, wifi: bool) -> list[tuple[str, str]]:
     """What is wrong with secrets.json, which has to hold a device key if `key`, and a network if `wifi`."""
     found = []
-    for name in secrets.keys() - {"device_key", "wifi_ssid", "wifi_password"}:
+    for name in secrets.keys() - {"device_key", "secondary_device_key", "wifi_ssid", "wifi_password"}:
         found.append((f"nothing reads {name!r:.80}", "take it out"))
     for name, value in secrets.items():
         if not isinstance(value, str):

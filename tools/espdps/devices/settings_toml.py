@@ -4,6 +4,7 @@ holds a value. Source: CircuitPython's documentation, "Environment Variables".""
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -19,15 +20,16 @@ _TABLE = re.compile(rb"\s*\[")
 
 
 def entries(config: dict[str, Any], secrets: dict[str, Any]) -> dict[str, str | int]:
-    """Name -> value of what a board is told: device.json, and of secrets.json the network and the device key.
+    """Name -> value of what a board is told: device.json, and of secrets.json the network and the device keys.
 
-    true and false become 1 and 0, a list of texts one text with commas between. Raises ToolError for what cannot be
-    said in settings.toml.
+    true and false become 1 and 0, a list of texts one text with commas between, the payload its JSON. Raises ToolError
+    for what cannot be said in settings.toml.
     """
     table: dict[str, Any] = {name: secrets[key] for key, name in WIFI.items() if key in secrets}
     table |= {PREFIX + name.upper(): _plain(name, value) for name, value in config.items()}
-    if "device_key" in secrets:
-        table[f"{PREFIX}DEVICE_KEY"] = secrets["device_key"]
+    for name in ("device_key", "secondary_device_key"):
+        if name in secrets:
+            table[PREFIX + name.upper()] = secrets[name]
     return table
 
 
@@ -36,6 +38,8 @@ def _plain(name: str, value: Any) -> str | int:
         return int(value) if isinstance(value, bool) else value
     if isinstance(value, list) and all(isinstance(word, str) and "," not in word for word in value):
         return ",".join(value)
+    if name == "payload" and isinstance(value, dict):
+        return json.dumps(value)
     raise ToolError(
         f"{name} of device.json cannot be said in {NAME}", "take it out, or make it a text, a number or a list of texts"
     )

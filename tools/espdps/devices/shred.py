@@ -54,7 +54,7 @@ def _shred(folder: Path) -> list[str]:
         _replace(folder / "manifest.json", manifest | {"shredded_at": int(time.time()), "shredded": known})
     for name in here:
         if name == "secrets.json":
-            _replace(folder / name, {key: value for key, value in table.items() if key != "device_key"})
+            _replace(folder / name, {key: value for key, value in table.items() if not key.endswith("device_key")})
         else:
             (folder / name).unlink()
     return list(here)

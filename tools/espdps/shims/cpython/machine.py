@@ -7,3 +7,10 @@ def unique_id() -> bytes:
 
 def reset() -> None:
     raise SystemExit("machine.reset()")
+
+
+class RTC:
+    """The PC's clock belongs to the operating system: if it is wrong, the firmware's own check says so."""
+
+    def datetime(self, fields: tuple[int, ...]) -> None:
+        raise OSError(1, "the PC's clock is the operating system's to set")

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
 from .. import strict_json
 from ..errors import ServiceError, timestamp
@@ -202,7 +202,10 @@ class HubConnection:
         self.granted = kept if kept is not None else {}
         self._record.session = None if self._connect.clean else self.granted
         self._record.connection_changed = timestamp()
-        self._report("hub.connect", hub=self._host, **admission.proof)
+        # &model-id={urlencoded DTMI} in the user name: official SDKs, for IoT Plug and Play.
+        query = parse_qs(self._connect.username.partition("?")[2])
+        model = {"model_id": query["model-id"][0]} if "model-id" in query else {}
+        self._report("hub.connect", hub=self._host, **admission.proof, **model)
 
     def end(self, graceful: bool) -> None:
         known = self._hub.state.device(self._host, self.device) is self._record

@@ -99,6 +99,12 @@ def issue(
         return leaf, None
     if kind == "reversed":
         chain.reverse()
+    elif kind == "lines":
+        chain = [text + "\r\n" for text in chain]
+    elif kind == "pem":
+        chain = list(map(pem, chain))
+    elif kind == "base64-pem":  # as a live run of September 2026 logs it; the specification says base64 of DER
+        chain = [base64.b64encode(pem(text).encode()).decode() for text in chain]
     elif kind == "garbage":
         chain = ["%% no base64 %%" + part[:60] for part in chain]
     return leaf, chain[: {"empty": 0, "leaf-only": 1, "no-root": -1}.get(kind)]

@@ -142,6 +142,9 @@ CHAINS = (
     "expired",
     "not-yet-valid",
     "garbage",
+    "pem",
+    "base64-pem",
+    "lines",
 )
 
 
@@ -149,7 +152,7 @@ CHAINS = (
 class Chain:
     """What is wrong with the issued certificate chain, or unusual: one of CHAINS.
 
-    ``leaf-only`` has 1 element, ``no-root`` 2, ``longer`` 4; 3 is as usual.
+    ``leaf-only`` has 1 element, ``no-root`` 2, ``longer`` 4; 3 is as usual. ``lines``: each ends with a line end.
     """
 
     kind: str
