@@ -11,6 +11,7 @@ RUNTIME := micropython
 PACKAGES := $(VENV)/.packages
 MICROPYTHON := build/micropython/.ready
 SDK := build/sdk/.packages
+SDK_NODE := build/sdk-node/.packages
 PEERS := build/peers/.packages
 
 help:  ## list these targets
@@ -21,9 +22,9 @@ setup: $(PACKAGES) $(MICROPYTHON)  ## install what demo and test need (they do i
 demo: setup  ## from a blank board to telemetry, on the simulator and a virtual board; RUNTIME=circuitpython
 	@$(VENV)/bin/esp-dps demo --runtime $(RUNTIME)
 
-sdk: $(SDK)  ## install Microsoft's SDKs, which test holds the simulator against
+sdk: $(SDK) $(SDK_NODE)  ## install Microsoft's SDKs, which test holds the simulator against
 
-test: setup $(SDK)  ## every test, on CPython and on real MicroPython, 64 and 32 bit
+test: setup $(SDK) $(SDK_NODE)  ## every test, on CPython and on real MicroPython, 64 and 32 bit
 	@$(PY) -m pytest -n 4 --dist worksteal host_tests
 
 sweep: setup  ## every power cut and every fault (minutes)
@@ -86,6 +87,17 @@ $(SDK): tools/constraints-sdk.txt | $(PACKAGES)
 		exit 1; \
 	}
 	@touch $@
+
+# Those for Node. Without npm, or when it fails, their tests say so and are left out; the next make tries again.
+$(SDK_NODE): tools/sdk-node.json
+	@if ! command -v npm >/dev/null; then \
+		echo "make: npm is missing, so the tests against Microsoft's SDKs for Node are left out" >&2; \
+	else \
+		echo "installing Microsoft's SDKs for Node into $(@D)"; \
+		mkdir -p $(@D) && cp $< $(@D)/package.json && \
+		npm install --prefix $(@D) --no-audit --no-fund --no-package-lock --ignore-scripts --loglevel error && touch $@ || \
+		echo "make: Microsoft's SDKs for Node cannot be installed, see above; their tests are left out" >&2; \
+	fi
 
 $(PEERS): tools/constraints-peers.txt | $(PACKAGES)
 	@echo "installing Adafruit's client into $(@D)"

@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).resolve().parent
-for folder in (HERE / "unit", HERE / "system" / "support", HERE.parent / "tools" / "espdps" / "shims" / "cpython", HERE.parent / "firmware"):
+for folder in (
+    HERE / "unit",
+    HERE / "system" / "support",
+    HERE.parent / "tools" / "espdps" / "shims" / "cpython",
+    HERE.parent / "firmware",
+):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
 

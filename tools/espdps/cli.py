@@ -24,6 +24,7 @@ from espdps.commands import (
     project,
     register,
     registry,
+    secrets,
     stand_ins,
 )
 from espdps.commands.output import err
@@ -97,6 +98,7 @@ def _options(
 
 def main() -> None:
     """Entry point: turns a ToolError into one line, a hint and its exit code."""
+    secrets.take_environment()
     try:
         app()
     except KeyboardInterrupt:

@@ -3,17 +3,24 @@ No exception text holds a file's content."""
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from espdps import locks
 from espdps.errors import WRONG_USE, ToolError, of_system
 
 LARGEST = 1 << 20  # bytes; a key has 4 KB at most, a bundle of all public roots a quarter of a megabyte
 STDIN = Path("-")
+_DRAFT, _WHOLE = ".esp-dps-draft-", ".esp-dps-whole-"  # folders with files that are on their way
+_OPENED = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")  # also the <(command) of a shell
 
 
 @dataclass(frozen=True)
@@ -25,21 +32,41 @@ class Output:
     secret: bool = False
 
 
-def read(path: Path) -> bytes:
-    """The content of a file, or of standard input for `-`. Raises ToolError."""
+def read(path: Path, *, may_be_empty: bool = False, largest: int = LARGEST) -> bytes:
+    """The content of a file of at most `largest` bytes, or of standard input for `-`. Raises ToolError.
+
+    Only files are read: a pipe may be silent and a device endless. What the shell has opened may be a pipe, and
+    /dev/null is an empty file.
+    """
     try:
         if path == STDIN:
-            content = sys.stdin.buffer.read(LARGEST + 1)
+            content = sys.stdin.buffer.read(largest + 1)
         else:
+            regular = stat.S_ISREG(path.stat().st_mode) or str(path) == os.devnull or str(path).startswith(_OPENED)
+            if not regular and not path.is_dir():  # for a folder the system has the words
+                raise ToolError(f"{path} is a pipe or a device, not a file", "name a file")
             with path.open("rb") as file:
-                content = file.read(LARGEST + 1)
+                content = file.read(largest + 1)
     except OSError as error:
         raise of_system(error, path) from None
-    if len(content) > LARGEST:
-        raise ToolError(f"{path} is larger than any key or certificate", f"{LARGEST} bytes are the most that is read")
-    if not content:
+    except ValueError:  # a zero byte in the name
+        raise ToolError(f"{str(path)!r} is not a file name", "correct the name") from None
+    if len(content) > largest:
+        raise ToolError(f"{path} is larger than any key or certificate", f"{largest} bytes are the most that is read")
+    if not content and not may_be_empty:
         raise ToolError(f"{path} is empty", "copy it again, and see that it is whole")
     return content
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file. Raises ToolError, which quotes nothing of it."""
+    try:
+        table = json.loads(read(path))
+    except (ValueError, RecursionError):  # without the decoder's words, which may quote the file
+        table = None
+    if not isinstance(table, dict):
+        raise ToolError(f"{path} is not a JSON object", "correct it, or have what made it make it again")
+    return table
 
 
 def listing(folder: Path, ending: str) -> list[Path]:
@@ -70,32 +97,71 @@ def refuse_existing(paths: Iterable[Path], force: bool) -> None:
 
 
 def write(outputs: Iterable[Output], *, force: bool = False) -> None:
-    """Makes the files and the folders (0700) they are in. If one cannot be made, none is. Raises ToolError."""
+    """Makes the files of one folder, and the folder (0700). If one cannot be made, none is; a run that is killed leaves
+    all of them or none behind, once `finish` has seen the folder. Raises ToolError."""
     outputs = list(outputs)
-    refuse_existing((output.path for output in outputs), force)
-    drafts: list[str] = []
-    taken: list[Path] = []
-    path = Path()
+    paths = [output.path for output in outputs]
+    refuse_existing(paths, force)
+    folder = paths[0].parent
     try:
-        for path, content, secret in ((output.path, output.content, output.secret) for output in outputs):
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle, draft = tempfile.mkstemp(prefix=".new-", dir=path.parent)  # 0600
-            drafts.append(draft)
-            with open(handle, "wb") as file:
-                file.write(content)
-                os.fchmod(file.fileno(), 0o600 if secret else 0o644)
-                file.flush()
-                os.fsync(file.fileno())  # a key that signed something must not be lost with the power
-        for path in (output.path for output in outputs):
-            if not force:  # unlike a rename, this fails if somebody else has made the file by now
-                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-                taken.append(path)
-        for draft, path in zip(drafts, (output.path for output in outputs), strict=True):
-            os.replace(draft, path)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with locks.alone(folder):
+            _finish(folder)
+            refuse_existing(paths, force)
+            work = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=folder))  # 0700
+            try:
+                for output in outputs:
+                    with (work / output.path.name).open("wb") as file:
+                        os.fchmod(file.fileno(), 0o600 if output.secret else 0o644)
+                        file.write(output.content)
+                        file.flush()
+                        os.fsync(file.fileno())  # a key that signed something must not be lost with the power
+                whole = work.with_name(work.name.replace(_DRAFT, _WHOLE))
+                work.rename(whole)
+                work = whole
+                _move(whole, folder, replace=force)
+            finally:
+                shutil.rmtree(work, ignore_errors=True)
     except OSError as error:
-        for name in taken:
-            name.unlink(missing_ok=True)
-        raise of_system(error, path) from None
-    finally:
-        for draft in drafts:
-            Path(draft).unlink(missing_ok=True)
+        named = Path(str(error.filename2 or error.filename))
+        raise of_system(error, named if named in paths else paths[0]) from None
+
+
+def finish(folder: Path) -> None:
+    """Complete what a run that was killed had begun to put into this folder, and remove what it had not. Raises
+    ToolError."""
+    try:
+        if any(name.startswith((_DRAFT, _WHOLE)) for name in os.listdir(folder)):
+            with locks.alone(folder):
+                _finish(folder)
+    except OSError as error:
+        raise of_system(error, folder) from None
+
+
+def _finish(folder: Path) -> None:
+    for name in os.listdir(folder):
+        if name.startswith(_WHOLE):
+            _move(folder / name, folder, replace=True)
+        if name.startswith((_DRAFT, _WHOLE)):
+            shutil.rmtree(folder / name)
+
+
+def _move(whole: Path, folder: Path, *, replace: bool) -> None:
+    moved: list[Path] = []
+    try:
+        for draft in sorted(whole.iterdir()):
+            path = folder / draft.name
+            if replace:
+                draft.replace(path)
+                continue
+            try:
+                os.link(draft, path)  # unlike a rename, this fails if another program has made the file by now
+            except FileExistsError:
+                raise
+            except OSError:  # a filesystem without links
+                draft.rename(path)
+            moved.append(path)
+    except OSError:
+        for path in moved:
+            path.unlink(missing_ok=True)
+        raise

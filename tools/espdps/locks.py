@@ -1,9 +1,10 @@
-"""Whose a simulator's folder is: `sim` holds it from its first moment, and who comes early can tell, and wait.
+"""Locks on folders, held until the process ends, however it ends: one command at work in a folder, one simulator.
 Loads no part of the simulator, which takes longer than what it is asked about here."""
 
 from __future__ import annotations
 
 import fcntl
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +18,17 @@ _TICK = 0.02  # seconds between two looks
 _TAKING = 0.5  # who looks whether it is held holds it for an instant
 _COMING = 1.0  # from the start of a command that was typed first to its lock, less that of one typed right after it
 _STARTING = 20.0  # two RSA keys are made, on a busy machine
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """No other esp-dps changes what is in this folder meanwhile. Raises OSError."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)  # the folder, since its files are new ones after a change
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextmanager

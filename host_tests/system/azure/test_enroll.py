@@ -8,71 +8,23 @@ import json
 import os
 import re
 import stat
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from simulator_client import api_call, derive, dps_device, finish, group_key
+from enrolling import enroll, esp_dps, key_file, made, refused
+from simulator_client import api_call, derive, dps_device, finish
 from simulator_pki import registered
 
-from espdps.paths import ROOT
 from espdps.simulator import Options, Simulator, serving
-
-# Options of az iot dps: azure-iot 0.32.0b1 by its reference, and the last three of 1.0.0b2, which came in the place of
-# --credential-policy-name.
-AZ_OPTIONS = """
-    --dps-name --resource-group --enrollment-id --attestation-type --primary-key --secondary-key --certificate-path
-    --secondary-certificate-path --root-ca-name --secondary-root-ca-name --device-id --credential-policy-name
-    --reprovision-policy --allocation-policy --iot-hubs --webhook-url --api-version --initial-twin-tags
-    --initial-twin-properties --edge-enabled --provisioning-status --registration-id --certificate-name --path --etag
-    --show-keys --query --output --adr-namespace --adr-ca-name --adr-cert-policy-name
-""".split()
-CERTIFICATE_FILES = ("--path", "--certificate-path", "--secondary-certificate-path")
 
 
 @pytest.fixture(scope="module")
 def sim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
     with serving(tmp_path_factory.mktemp("enroll"), Options(retry_after=0, assigning=0)) as simulator:
         yield simulator
-
-
-def esp_dps(*words: str | Path, folder: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("ESPDPS_")}
-    return subprocess.run(
-        [sys.executable, "-m", "espdps.cli", *map(str, words)],
-        env={**clean, "PYTHONPATH": str(ROOT / "tools"), "COLUMNS": "120", **environment},
-        cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-
-
-def enroll(sim: Simulator, *words: str | Path, folder: Path | None = None) -> str:
-    done = esp_dps("enroll", *words, "--sim", sim.directory, folder=folder)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def refused(code: int, sim: Simulator, *words: str | Path, folder: Path | None = None) -> str:
-    done = esp_dps("enroll", *words, "--sim", sim.directory, folder=folder)
-    assert done.returncode == code, (done.returncode, done.stderr)
-    assert "Traceback" not in done.stderr and not done.stdout
-    return done.stderr
-
-
-def made(sim: Simulator, folder: Path, name: str, *words: str | Path) -> None:
-    """A device folder in folder/devices."""
-    common = ("new", name, "--sim", sim.directory, "--board", "UNIX", "--devices", "devices", "--key-type", "ec-p256")
-    done = esp_dps(*common, *words, folder=folder)
-    assert done.returncode == 0, done.stderr
-
-
-def key_file(folder: Path, name: str = "a.key") -> tuple[Path, str]:
-    key = base64.b64encode(os.urandom(64)).decode()
-    (folder / name).write_text(key + "\n")
-    return folder / name, key
 
 
 def test_a_device_by_one_command(sim: Simulator, tmp_path: Path) -> None:
@@ -82,7 +34,8 @@ def test_a_device_by_one_command(sim: Simulator, tmp_path: Path) -> None:
     made(sim, tmp_path, "one", "--device-key-file", "one.key")
     words = ("device", "one", "--devices", "devices")
     assert json.loads(enroll(sim, *words, "--json", folder=tmp_path)) == {
-        "id": "one", "kind": "individual", "attestation": "symmetricKey", "status": "enabled", "policy": "default",
+        "id": "one", "kind": "individual", "attestation": "symmetricKey", "status": "enabled",
+        "policy": "default/issuer/default",
         "allocation": "hashed", "hubs": [], "created": True,
     }  # fmt: skip
     with dps_device(sim.info, "one", key) as device:
@@ -160,8 +113,19 @@ def test_all_that_create_can_say(sim: Simulator, tmp_path: Path) -> None:
     url = tmp_path / "url"
     url.write_text("http://127.0.0.1:1/api?code=s3cret-of-the-function\n")
     file, key = key_file(tmp_path)
-    words = ("--key-file", file, "--device-id", "pump", "--credential-policy", "default", "--allocation", "custom")
-    more = ("--webhook-url-file", url, "--hub", "hub-1.localhost", "--tags", '{"a": 1}', "--desired", '{"b": 2}')
+    words = ("--key-file", file, "--device-id", "pump", "--credential-policy", "default/issuer/default")
+    more = (
+        "--allocation",
+        "custom",
+        "--webhook-url-file",
+        url,
+        "--hub",
+        "hub-1.localhost",
+        "--tags",
+        '{"a": 1}',
+        "--desired",
+        '{"b": 2}',
+    )
     output = enroll(sim, "create", "all", *words, *more, "--reprovision", "reset", "--edge", "--disabled")
     shown = json.loads(enroll(sim, "show", "all"))
     assert {name: shown[name] for name in shown if name not in ("etag", "createdDateTimeUtc", "lastUpdatedDateTimeUtc")} == {
@@ -169,7 +133,9 @@ def test_all_that_create_can_say(sim: Simulator, tmp_path: Path) -> None:
         "attestation": {"type": "symmetricKey"},
         "capabilities": {"iotEdge": True},
         "provisioningStatus": "disabled",
-        "credentialPolicyName": "default",
+        "namespaceName": "default",
+        "certificateAuthorityName": "issuer",
+        "certificatePolicyName": "default",
         "reprovisionPolicy": {"updateHubAssignment": True, "migrateDeviceData": False},
         "allocationPolicy": "custom",
         "iotHubs": ["hub-1.localhost"],
@@ -215,7 +181,10 @@ def test_a_change_of_somebody_else_is_not_lost(sim: Simulator) -> None:
         def show(self, id: str, group: bool) -> dict[str, Any]:
             found = super().show(id, group)
             body = {**found, "deviceId": "theirs"}
-            assert api_call(sim.info, "PUT", "/enrollments/raced", body, If_Match=found["etag"])[0] == 200
+            assert (
+                api_call(sim.info, "PUT", "/enrollments/raced?api-version=2026-11-01", body, If_Match=found["etag"])[0]
+                == 200
+            )
             return found
 
     client = Raced(simulator(sim.info))
@@ -253,7 +222,7 @@ def test_wrong_use(sim: Simulator, words: list[str], says: str) -> None:
 
 def test_of_azure_what_can_be_said_without_it(tmp_path: Path) -> None:
     file, key = key_file(tmp_path)
-    for endpoint in ("https://a.b", "a.b/c", "global.azure-devices-provisioning.net", "a b", "x@y.z", "localhost:1"):
+    for endpoint in ("https://a.b:80", "a.b/c", "global.azure-devices-provisioning.net", "a b", "x@y.z", "localhost:1"):
         done = esp_dps("enroll", "list", "--endpoint", endpoint, "--policy-key-file", file)
         assert done.returncode == 2 and key not in done.stderr, endpoint
     done = esp_dps("enroll", "list", "--endpoint", "a.b")
@@ -264,137 +233,6 @@ def test_of_azure_what_can_be_said_without_it(tmp_path: Path) -> None:
     assert done.returncode == 1 and "nobody.invalid does not answer" in done.stderr
     done = esp_dps("enroll", "ca", "list", "--endpoint", "nobody.invalid", "--policy-key-file", file)
     assert done.returncode == 1 and "--az" in done.stderr
-
-
-# What az would be told
-
-
-def az(folder: Path, *words: str | Path) -> tuple[list[list[str]], str]:
-    """What a shell hands to az when it runs what --az prints, and the printed text."""
-    done = esp_dps("enroll", *words, "--az", folder=folder)
-    assert done.returncode == 0, done.stderr
-    fake = folder / "bin" / "az"
-    fake.parent.mkdir(exist_ok=True)
-    fake.write_text(f'#!{sys.executable}\nimport json, sys\nopen("{folder}/said", "a").write(json.dumps(sys.argv[1:]) + "\\n")\n'
-                    'print("ANSWER")\n')  # fmt: skip
-    fake.chmod(0o700)
-    said = folder / "said"
-    said.unlink(missing_ok=True)
-    path = f"{fake.parent}:{os.environ['PATH']}"
-    subprocess.run(
-        ["sh", "-ec", done.stdout], cwd=folder, timeout=120, check=True, capture_output=True,
-        env={**os.environ, "PATH": path, "DPS": "contoso", "RESOURCE_GROUP": "rg"},
-    )  # fmt: skip
-    commands = [json.loads(line) for line in said.read_text().splitlines()]
-    for command in commands:
-        assert command[:2] == ["iot", "dps"]
-        assert {word for word in command if word.startswith("--")} <= set(AZ_OPTIONS)
-        assert command[command.index("--dps-name") + 1] == "contoso"
-        assert command[command.index("--resource-group") + 1] == "rg"
-        for name in CERTIFICATE_FILES:
-            if name in command:  # by az itself: "Certificate file type must be either '.pem' or '.cer'."
-                path = folder / option(command, name)
-                assert path.suffix in (".pem", ".cer") and b"BEGIN CERTIFICATE" in path.read_bytes()
-    return commands, done.stdout
-
-
-def option(command: list[str], name: str) -> str:
-    return command[command.index(name) + 1]
-
-
-def test_az_gets_all_of_it_and_no_key_is_printed(tmp_path: Path) -> None:
-    _, key = key_file(tmp_path, "it's a.key")
-    (tmp_path / "url").write_text("https://f.example/api?code=s3cret\n")
-    words = (
-        "--key-file",
-        "it's a.key",
-        "--secondary-key-file",
-        "it's a.key",
-        "--allocation",
-        "custom",
-        "--hub",
-        "a",
-        "--hub",
-        "b",
-    )
-    more = (
-        "--webhook-url-file",
-        "url",
-        "--tags",
-        '{"it\'s": "$HOME `id`"}',
-        "--reprovision",
-        "never",
-        "--edge",
-        "--disabled",
-    )
-    (command,), text = az(tmp_path, "create", "pump", *words, *more)
-    assert command[2:4] == ["enrollment", "create"]
-    assert option(command, "--enrollment-id") == "pump" and option(command, "--attestation-type") == "symmetricKey"
-    assert option(command, "--primary-key") == option(command, "--secondary-key") == key
-    assert option(command, "--webhook-url") == "https://f.example/api?code=s3cret"
-    assert json.loads(option(command, "--initial-twin-tags")) == {"it's": "$HOME `id`"}
-    assert command[command.index("--iot-hubs") + 1 :][:2] == ["a", "b"]
-    assert option(command, "--reprovision-policy") == "never" and option(command, "--provisioning-status") == "disabled"
-    assert key not in text and "s3cret" not in text
-
-
-def test_az_for_a_device_and_for_an_authority(sim: Simulator, tmp_path: Path) -> None:
-    if not any((Path(folder) / "jq").exists() for folder in os.environ["PATH"].split(os.pathsep)):
-        jq = tmp_path / "bin" / "jq"  # as far as the printed command needs it
-        jq.parent.mkdir()
-        jq.write_text(f"#!{sys.executable}\nimport json, sys\nprint(json.load(open(sys.argv[3]))[sys.argv[2][1:]])\n")
-        jq.chmod(0o700)
-    made(sim, tmp_path, "four")
-    (command,), text = az(tmp_path, "device", "four", "--devices", "devices")
-    assert option(command, "--primary-key") == derive(group_key(sim.info), "four")
-    assert option(command, "--credential-policy-name") == "default"
-    assert option(command, "--primary-key") not in text
-
-    assert esp_dps("ca", "root", "R", folder=tmp_path).returncode == 0
-    (command,), _ = az(tmp_path, "create", "g", "--group", "--ca", "contoso")
-    assert command[2:4] == ["enrollment-group", "create"] and option(command, "--root-ca-name") == "contoso"
-    (command,), _ = az(tmp_path, "create", "g", "--group", "--cert", "ca/root.crt")
-    assert option(command, "--certificate-path") == "ca/root.crt.pem"
-    (tmp_path / "ca" / "other.cer").write_bytes((tmp_path / "ca" / "root.crt").read_bytes())
-    (command,), text = az(tmp_path, "create", "g", "--group", "--cert", "ca/other.cer")
-    assert option(command, "--certificate-path") == "ca/other.cer" and "cp " not in text
-    esp_dps_command = tmp_path / "bin" / "esp-dps"
-    esp_dps_command.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT / "tools"} exec {sys.executable} -m espdps.cli "$@"\n')
-    esp_dps_command.chmod(0o700)
-    commands, _ = az(tmp_path, "ca", "verify", "contoso")
-    assert [command[2:4] for command in commands] == [
-        ["certificate", "show"], ["certificate", "generate-verification-code"],
-        ["certificate", "show"], ["certificate", "verify"],
-    ]  # fmt: skip
-    assert option(commands[-1], "--path") == "proof.pem" and option(commands[-1], "--etag") == "ANSWER"
-    proof = subprocess.run(
-        ["openssl", "x509", "-in", "proof.pem", "-noout", "-subject"], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert "ANSWER" in proof.stdout
-    for words, verb in (
-        (("show", "a", "--group"), ["enrollment-group", "show"]),
-        (("disable", "a"), ["enrollment", "update"]),
-        (("delete", "a"), ["enrollment", "delete"]),
-        (("registrations", "g"), ["enrollment-group", "registration", "list"]),
-        (("registration", "a", "--delete"), ["enrollment-group", "registration", "delete"]),
-        (("ca", "upload", "contoso", "--cert", "ca/root.crt"), ["certificate", "create"]),
-        (("ca", "delete", "contoso"), ["certificate", "delete"]),
-    ):
-        commands, _ = az(tmp_path, *words)
-        assert commands[-1][2 : 2 + len(verb)] == verb
-
-
-def test_az_names_a_policy_by_itself_or_in_full(sim: Simulator, tmp_path: Path) -> None:
-    (command,), _ = az(tmp_path, "create", "g", "--group", "--credential-policy", "short")
-    assert option(command, "--credential-policy-name") == "short" and "--adr-namespace" not in command
-    (command,), _ = az(tmp_path, "create", "g", "--group", "--credential-policy", "contoso/issuer/short")
-    assert option(command, "--adr-namespace") == "contoso" and option(command, "--adr-ca-name") == "issuer"
-    assert option(command, "--adr-cert-policy-name") == "short" and "--credential-policy-name" not in command
-    for policy in ("", "a/b", "a//b", "a/b/", "a/b/c/d"):
-        done = esp_dps("enroll", "create", "g", "--group", "--credential-policy", policy, "--az", folder=tmp_path)
-        assert (done.returncode, done.stdout) == (2, "") and "NAMESPACE/AUTHORITY/POLICY" in done.stderr
-    done = esp_dps("enroll", "create", "g", "--sim", str(sim.directory), "--credential-policy", "a/b/c", folder=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "") and "by az only" in done.stderr
 
 
 # Services gone bad

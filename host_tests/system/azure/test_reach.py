@@ -40,7 +40,9 @@ def unit(sim: Simulator, tmp_path: Path) -> Path:
 
 def test_a_set_up_that_works(unit: Path) -> None:
     done = esp_dps("doctor", unit, "--network")
-    assert done.code == 0 and "CN=esp-dps simulator server root" in done.out and "days left" in done.out, done.out + done.err
+    assert done.code == 0 and "CN=esp-dps simulator server root" in done.out and "days left" in done.out, (
+        done.out + done.err
+    )
     assert "reached" not in esp_dps("doctor", unit).out  # only when asked for
 
 

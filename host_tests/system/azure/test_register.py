@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from units import content, edit, make_unit
-from workshop import esp_dps
+from workshop import esp_dps, made
 
 from espdps.simulator import Options, Simulator, serving
 
@@ -85,3 +85,20 @@ def test_the_timeline_as_a_picture(sim: Simulator, tmp_path: Path) -> None:
     assert esp_dps("register", unit, "--svg", picture).code == 0
     text = picture.read_text()
     assert "reg-svg, from this PC" in text and "TLS to DPS" in text and "certificate issued" in text
+
+
+@pytest.mark.parametrize("device_id", ["dev@site", "dev%41", "dev(1)!", "it's", "a$b=c", "a,b*c?d"])
+def test_a_device_id_has_every_character_that_iot_hub_allows(sim: Simulator, tmp_path: Path, device_id: str) -> None:
+    name = f"named-{device_id.encode().hex()}"
+    (tmp_path / "k").write_text("QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=")
+    made("enroll", "create", name, "--sim", sim.directory, "--device-id", device_id, "--key-file", tmp_path / "k")
+    new = ("new", name, "--sim", sim.directory, "--board", "UNIX", "--devices", tmp_path, "--no-csr")
+    made(*new, "--device-key-file", tmp_path / "k")
+    done = esp_dps("register", name, "--devices", tmp_path, "--hub")
+    assert done.code == 0 and f"{device_id} on " in done.out, done.out + done.err
+
+
+@pytest.mark.parametrize("device_id", ["dev#1", "dev+1", "dev/1", "dev&1", "dev 1", "d\u00e9v", "d" * 129])
+def test_a_device_id_that_no_hub_or_topic_takes_is_refused(sim: Simulator, tmp_path: Path, device_id: str) -> None:
+    done = esp_dps("enroll", "create", "odd", "--sim", sim.directory, "--device-id", device_id)
+    assert done.code == 2 and "not a device id" in done.err

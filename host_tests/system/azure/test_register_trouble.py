@@ -71,7 +71,9 @@ def test_no_end_in_time(tmp_path: Path, sim: Simulator, scratch: Path) -> None:
     edit(unit / "device.json", timeout=60)
     begun = time.monotonic()
     done = esp_dps("register", unit, "--timeout", "4", "--svg", picture)
-    assert done.code == 1 and "no answer to the end within 4 s; the last step was dps.register" in done.err, done.out + done.err
+    assert done.code == 1 and "no answer to the end within 4 s; the last step was dps.register" in done.err, (
+        done.out + done.err
+    )
     assert time.monotonic() - begun < 15 and not list(scratch.iterdir())
     assert "TLS to DPS" in picture.read_text()
 
@@ -148,12 +150,12 @@ def test_told_to_end_it_leaves_nothing_behind(number: signal.Signals, tmp_path: 
     assert not [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(scratch).encode() in _read(path)]
 
 
-def test_a_folder_that_cannot_be_written(
-    tmp_path: Path, sim: Simulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_cannot_be_written(tmp_path: Path, sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     unit = make_unit(tmp_path, sim)
     real = os.access
-    monkeypatch.setattr(os, "access", lambda path, mode: not (Path(path) == unit and mode & os.W_OK) and real(path, mode))
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: not (Path(path) == unit and mode & os.W_OK) and real(path, mode)
+    )
     done = esp_dps("register", unit, "--keep")
     assert done.code == 1 and f"{unit} cannot be written to" in done.err
     assert not [event for event in sim.events if event["event"].startswith("dps.")]

@@ -55,7 +55,9 @@ def test_a_board_that_is_well(bench: Bench, tmp_path: Path) -> None:
     Issued(bench, tmp_path).issue()
     found = findings(bench)
     assert not wrong(found)
-    assert said(found, "identity") == "dev-1 on hub-1.azure-devices.net as dev-1, certificate until 2030-03-17 17:46 UTC"
+    assert (
+        said(found, "identity") == "dev-1 on hub-1.azure-devices.net as dev-1, certificate until 2030-03-17 17:46 UTC"
+    )
     late = findings(bench, now=1_900_000_001)
     assert "the certificate has ended" in said(late, "identity") and not wrong(late)
     assert "0.5 days left" in said(findings(bench, now=1_900_000_000 - 43200), "identity")

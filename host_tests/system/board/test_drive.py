@@ -80,6 +80,8 @@ def test_settings_say_what_the_folder_says(bench: DriveBench) -> None:
 def test_any_name_and_password_survive(text: str) -> None:
     table: dict[str, str | int] = {"CIRCUITPY_WIFI_SSID": text, "CIRCUITPY_WIFI_PASSWORD": text[::-1]}
     content = settings_toml.merged(table, b"")
+    marked = settings_toml.merged(table, b"\xef\xbb\xbfMINE = 1\r\n")  # as Notepad saves it
+    assert tomllib.loads(marked.decode())["MINE"] == 1
     assert tomllib.loads(content.decode()) == table
     # The documented escapes only, and each line one entry
     assert content.count(b"\n") == 3 and not set(content) & {*range(10), *range(11, 32), 127}

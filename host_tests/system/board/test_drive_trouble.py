@@ -162,7 +162,9 @@ def test_a_users_own_programs_are_kept(bench: DriveBench) -> None:
     (bench.root / "code.py").write_text("print('mine')\n")
     (bench.root / "boot.py").write_text('print("Hello World!")\n')  # as on a new drive: nobody's
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("espdps.board.flash_drive._write", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "unplugged")))
+        patch.setattr(
+            "espdps.board.flash_drive._write", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "unplugged"))
+        )
         with pytest.raises(ToolError, match="went away"):
             bench.flash()
     said = [text for step, text in bench.said if step == "note"]

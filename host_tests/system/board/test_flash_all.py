@@ -140,7 +140,7 @@ def test_a_board_that_no_device_is_left_for_or_that_is_anothers_is_left_alone(sh
     assert report.outcomes[0].note == "it is foreign, which is not in the plan"
     assert report.outcomes[2].note == "the plan has no device left for it"
     # Flashed from another PC: known by what it carries.
-    (shop.devices / "boards.csv").unlink()
+    (shop.devices / bindings.FILE).unlink()
     assert got(shop.run(board.port, spare.port)) == [("", LEFT), ("a", SAME)]
 
 
@@ -150,7 +150,10 @@ def test_bad_rows_are_said_and_the_rest_goes_on(shop: Shop) -> None:
     shop.write("missing,", "-no,", "a,UNIX", "other,", "b,", "B,", "", columns="registration_id,board")
     report = shop.run(shop.board("1").port)
     assert got(report) == [("b", FLASHED)] and not report.ok
-    assert [(problem.line, problem.reason.split(" in /")[0].split(": let ")[0].split(": give ")[0]) for problem in report.problems] == [
+    assert [
+        (problem.line, problem.reason.split(" in /")[0].split(": let ")[0].split(": give ")[0])
+        for problem in report.problems
+    ] == [
         (2, "no device 'missing'"),
         (3, "no registration id: 1 to 128 letters, digits and - . _ : with a letter or digit at both ends"),
         (4, "a is for ESP32_GENERIC in its folder, UNIX in the plan"),

@@ -23,7 +23,7 @@ from espdps.paths import ROOT
 GROUP_KEY = base64.b64encode(bytes(range(64))).decode()
 PASSWORD = "correct horse battery"
 COMMANDS = """
-    new list doctor register fleet flash monitor explain erase backup restore sim board demo keygen csr derive-key sas inspect bench
+    init new list doctor register fleet flash monitor explain erase backup restore sim board demo keygen csr derive-key sas inspect
 """.split()
 
 
@@ -161,7 +161,7 @@ def test_everything_from_a_simulators_folder(tmp_path: Path) -> None:
         (["new"], "Missing argument"),
         (["new", "dev-1"], "no board is given"),
         (["new", "dev-1", "--board", "UNIX"], "no id scope"),
-        (["new", "dev-1", "--board", "UNIX", "--id-scope", "0ne00ABCDEF"], "no Group key given"),
+        (["new", "dev-1", "--board", "UNIX", "--id-scope", "0ne00ABCDEF"], "no group key given"),
         (["new", "-dev"], "No such option"),
         (["new", "dev/1", "--board", "UNIX", "--id-scope", "0ne00ABCDEF"], "no registration id"),
         (["new", "dev-1", "--board", "UNIX", "--id-scope", "0ne00ABCDEF", "--group-key", GROUP_KEY], "No such option"),

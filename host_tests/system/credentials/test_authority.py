@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -92,7 +95,7 @@ def test_proof_of_possession(ca: Path) -> None:
         names = openssl("x509", "-in", out, "-noout", "-subject", "-nameopt", "RFC2253")
         assert names.strip() == f"subject=CN={code}"
         assert openssl_judges("verify", "-partial_chain", "-trusted", ca / f"{issuer}.crt", out)
-    for bad in ("", "a b", "A" * 65, "code\n", "é"):
+    for bad in ("", "a b", "A" * 65, "co\nde", "é"):
         assert "no verification code" in esp_dps("ca", "verify-proof", bad, "--dir", ca, "--out", ca / "bad").err
     assert not (ca / "bad").exists()
 
@@ -349,3 +352,44 @@ def test_help_is_a_small_manual_and_no_option_takes_a_secret_itself(words: list[
     for option in said.replace(",", " ").split():
         if option.startswith("--") and ("pass" in option or "key" in option):
             assert option.endswith("-file") or option == "--key-type"
+
+
+KILL = """
+import os, signal, sys
+from pathlib import Path
+real, count = {what}, 0
+def moving(*words, **options):
+    global count
+    count += 1
+    if count > {moves}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*words, **options)
+{what} = moving
+from espdps import cli
+sys.argv = ["esp-dps", "ca", "root", "second", "--key-type", "ec-p256", "--dir", {folder!r}, *{force!r}]
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("force", [True, False])
+@pytest.mark.parametrize("moves", [0, 1])
+def test_a_root_that_is_killed_half_way_is_whole_in_the_end(tmp_path: Path, force: bool, moves: int) -> None:
+    ca = tmp_path / "ca"
+    if force:
+        made("ca", "root", "first", "--key-type", "ec-p256", "--dir", ca)
+    program = KILL.format(
+        what="Path.replace" if force else "os.link", moves=moves, folder=str(ca), force=["--force"] if force else []
+    )
+    done = subprocess.run([sys.executable, "-c", program], timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL
+    made("ca", "device", "dev-1", "--dir", ca)
+    assert openssl("x509", "-in", ca / "root.crt", "-noout", "-pubkey") == openssl(
+        "pkey", "-in", ca / "root.key", "-pubout"
+    )
+    assert sorted(path.name for path in ca.iterdir()) == ["devices", "root.crt", "root.key"]
+
+
+def test_a_code_is_taken_as_it_was_copied(tmp_path: Path) -> None:
+    made("ca", "root", "r", "--key-type", "ec-p256", "--dir", tmp_path)
+    made("ca", "verify-proof", '"75B86466DA34D2B0"\u200b\r\n', "--dir", tmp_path)
+    assert openssl("x509", "-in", tmp_path / "proof.crt", "-noout", "-subject").strip().endswith("75B86466DA34D2B0")

@@ -262,6 +262,25 @@ def test_a_token(bench: Path) -> None:
             assert done.code == 1 and any(says in problem for problem in done.table["problems"]), (says, done.out)
 
 
+@pytest.mark.parametrize(
+    "around",
+    [
+        '"{}"', "'{}'", "\ufeff{}\r\n", "Authorization: {}\r\nContent-Type: application/json\r\n",
+        "HostName=h.azure-devices.net;DeviceId=d;SharedAccessSignature={}", '{{\n  "sas": "{}"\n}}\n',
+    ],
+)  # fmt: skip
+def test_a_token_is_found_in_what_people_have(around: str) -> None:
+    parts = ("sr=h.azure-devices.net%2Fdevices%2Fd", f"sig={quote(SIGNATURE, safe='')}", f"se={int(time.time()) + 60}")
+    plain = token(*parts).decode()
+    done = esp_dps("inspect", "--json", "-", stdin=around.format(plain).encode())
+    assert done.code == 0, done.out
+    assert done.table["items"][0]["resource"] == "h.azure-devices.net/devices/d"
+    for place in ("devices%2F", "sig=", "se=", "Signature "):
+        broken = plain.replace(place, place.strip() + "\n")
+        done = esp_dps("inspect", "--json", "-", stdin=around.format(broken).encode())
+        assert done.code == 1 and "broken over several lines" in str(done.table["problems"]), broken
+
+
 def test_our_own_token_and_keys(tmp_path: Path) -> None:
     end = int(time.time()) + 600
     done = esp_dps("inspect", "-", stdin=keys.hub_token("hub-1.azure-devices.net", "dev-1", KEY_B64, end).encode())

@@ -27,11 +27,24 @@ def test_a_chip_is_bound_then_complete(tmp_path: Path) -> None:
     done = bindings.complete(tmp_path, binding)
     assert begun <= done.flashed_at <= time.time()
     assert bindings.bind(tmp_path, CHIP, "dev-1") == done, "the same pair again changes nothing"
-    assert (
-        tmp_path / "boards.csv"
-    ).read_text() == f"chip_id,registration_id,flashed_at\n{CHIP},dev-1,{done.flashed_at}\n"
-    assert (tmp_path / "boards.csv").stat().st_mode & 0o777 == 0o600
-    assert [path.name for path in tmp_path.iterdir()] == ["boards.csv"]
+    table = tmp_path / ".esp-dps" / "boards.csv"
+    assert table.read_text() == f"chip_id,registration_id,flashed_at\n{CHIP},dev-1,{done.flashed_at}\n"
+    assert table.stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in tmp_path.rglob("*")] == [".esp-dps", "boards.csv"]
+
+
+def test_a_device_may_be_called_as_the_table_is(tmp_path: Path) -> None:
+    (tmp_path / "boards.csv").mkdir()  # the folder of a device
+    binding = bindings.bind(tmp_path, CHIP, "boards.csv")
+    assert bindings.read(tmp_path) == {"boards.csv": binding} and (tmp_path / "boards.csv").is_dir()
+
+
+def test_a_table_in_its_former_place_is_read_and_moves(tmp_path: Path) -> None:
+    before = Binding("02", "dev-1", 1)
+    (tmp_path / "boards.csv").write_text("chip_id,registration_id,flashed_at\n02,dev-1,1\n")
+    assert bindings.read(tmp_path) == {"dev-1": before}
+    after = bindings.bind(tmp_path, CHIP, "dev-2")
+    assert bindings.read(tmp_path) == {"dev-1": before, "dev-2": after} and not (tmp_path / "boards.csv").exists()
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from workshop import esp_dps
 
 from aziot.identity import Identity
 from espdps.board import flash
@@ -64,9 +65,14 @@ def test_a_new_folder_has_nothing_wrong(tmp_path: Path) -> None:
         (lambda folder: (folder / "device.key").write_bytes(keys.key_der(keys.new_key())), "not a pair"),
         (lambda folder: (folder / "device.key").unlink(), "is missing"),
         (lambda folder: (folder / "device.csr").write_bytes(b"0" * 2048), "more than the board takes"),
-        (lambda folder: (folder / "roots.pem").write_text(""), "no certificates"),
+        (lambda folder: (folder / "roots.pem").write_text(""), "holds no certificate"),
         (lambda folder: (folder / "device.json").write_text("{"), "not a JSON object"),
         (lambda folder: (folder / "manifest.json").unlink(), "is missing"),
+        (lambda folder: (folder / "device.json").write_text('{"a":' * 5000 + "1" + "}" * 5000), "not a JSON object"),
+        (lambda folder: replace_by_pipe(folder / "device.json"), "a pipe or a device"),
+        (lambda folder: replace_by_pipe(folder / "device.csr"), "a pipe or a device"),
+        (lambda folder: marked(folder / "secrets.json"), "byte-order mark"),
+        (lambda folder: marked(folder / "roots.pem"), "byte-order mark"),
     ],
 )
 def test_each_fault_is_found_and_no_secret_said(tmp_path: Path, damage: Callable[[Path], None], says: str) -> None:
@@ -75,6 +81,31 @@ def test_each_fault_is_found_and_no_secret_said(tmp_path: Path, damage: Callable
     found = [finding for finding in folder_doctor.examine(folder, firmware=None) if finding.wrong]
     assert any(says in finding.message for finding in found), found
     assert PLAN.device_key not in str(found)
+
+
+def replace_by_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def marked(path: Path) -> None:
+    path.write_bytes(path.read_text().encode("utf-8-sig"))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: replace_by_pipe(folder / "device.json"),
+        lambda folder: replace_by_pipe(folder / "secrets.json"),
+        lambda folder: (folder / "secrets.json").write_text("[" * 100_000),
+        lambda folder: (folder / "manifest.json").write_text("[" * 100_000),
+    ],
+)
+def test_other_commands_end_with_one_line_as_well(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    damage(folders.create(PLAN, tmp_path))
+    for words in (("sas", "dev-1"), ("register", "dev-1"), ("list",)):
+        done = esp_dps(*words, "--devices", tmp_path)
+        assert done.code in (0, 1, 2) and "Traceback" not in done.err
 
 
 @pytest.mark.parametrize(("length", "notes"), [(91, 0), (92, 1)])
@@ -119,10 +150,14 @@ def test_an_expired_onboarding_certificate(tmp_path: Path) -> None:
     for days, says in ((3, "expired on"), (-1, "not valid before")):
         now = datetime.now(timezone.utc) + timedelta(days=days)
         assert any(
-            says in finding.message for finding in folder_doctor.examine(folder, firmware=None, now=now) if finding.wrong
+            says in finding.message
+            for finding in folder_doctor.examine(folder, firmware=None, now=now)
+            if finding.wrong
         )
     (folder / "onboarding.key").unlink()
-    assert any("onboarding.key" in finding.where for finding in folder_doctor.examine(folder, firmware=None) if finding.wrong)
+    assert any(
+        "onboarding.key" in finding.where for finding in folder_doctor.examine(folder, firmware=None) if finding.wrong
+    )
 
 
 def test_a_shredded_folder_is_understood(tmp_path: Path) -> None:

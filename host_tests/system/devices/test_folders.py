@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
+import signal
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -129,6 +132,54 @@ def test_an_interrupted_creation_keeps_the_old_folder(tmp_path: Path, monkeypatc
     assert listing(tmp_path) == {f"greenhouse-1/{name}": content for name, content in before.items()}
 
 
+def test_a_folder_of_another_program_costs_nobody_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = listing(folders.create(PLAN, tmp_path))
+    real = Path.rename
+
+    def rename(self: Path, target: Path) -> Path:
+        if self.name.startswith(".new-"):  # at this moment another program makes the folder
+            Path(target).mkdir()
+            (Path(target) / "theirs").write_text("x")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(ToolError, match="the old device is in") as caught:
+        folders.create(PLAN, tmp_path, force=True)
+    monkeypatch.undo()
+    folders.create(replace(PLAN, registration_id="another"), tmp_path)  # which tidies up
+    kept = Path(caught.value.message.rpartition(" ")[2])
+    assert listing(kept) == before and (tmp_path / "greenhouse-1/theirs").is_file()
+
+
+KILL = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_folders import PLAN
+from espdps.devices import folders
+real, count = Path.rename, 0
+def rename(self, target):
+    global count
+    count += 1
+    if count > {renames}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(self, target)
+Path.rename = rename
+folders.create(PLAN, Path({folder!r}), force=True)
+"""
+
+
+@pytest.mark.parametrize("renames", [0, 1])
+def test_what_a_kill_leaves_the_next_run_puts_right(tmp_path: Path, renames: int) -> None:
+    before = listing(folders.create(PLAN, tmp_path))
+    program = KILL.format(tests=str(Path(__file__).parent), folder=str(tmp_path), renames=renames)
+    done = subprocess.run([sys.executable, "-c", program], timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL and len(os.listdir(tmp_path)) > 1
+    folders.create(replace(PLAN, registration_id="another"), tmp_path)
+    assert sorted(os.listdir(tmp_path)) == ["another", "greenhouse-1"], "no private key lies about"
+    assert listing(tmp_path / "greenhouse-1") == before, "the one whose key is on a board"
+
+
 def test_without_a_csr_there_is_no_private_key(tmp_path: Path) -> None:
     folder = folders.create(replace(PLAN, key_kind=None, registration_id="a" * 100), tmp_path)
     assert not {"device.key", "device.csr"} & listing(folder).keys()
@@ -190,7 +241,7 @@ def test_only_certificates_get_out_of_a_file_of_roots(tmp_path: Path) -> None:
     path.write_bytes(b"# ours\n" + key.stdout + ROOTS)
     assert roots.read_roots(path) == ROOTS
     path.write_bytes(key.stdout)
-    with pytest.raises(ToolError, match="no certificates in PEM"):
+    with pytest.raises(ToolError, match="holds no certificate"):
         roots.read_roots(path)
 
 
@@ -217,7 +268,7 @@ def test_a_request_that_does_not_fit_is_found_before_a_board_is_touched(tmp_path
         ("device.csr", keys.csr_der(other, "greenhouse-1"), "not a pair"),
         ("device.csr", b"0", "cannot be read"),
         ("device.csr", b"-----BEGIN CERTIFICATE REQUEST-----", "cannot be read"),
-        ("device.key", b"", "cannot be read"),
+        ("device.key", b"", "is empty"),
     ):
         (folder / name).write_bytes(content)
         with pytest.raises(ToolError, match=words):
@@ -254,8 +305,8 @@ def test_an_onboarding_certificate_goes_into_the_folder(tmp_path: Path) -> None:
     assert (folder / "onboarding.crt").stat().st_mode & 0o777 == 0o600
     for wrong, words in (
         ((pair[0], keys.key_der(keys.new_key())), "another key"),
-        ((b"x", pair[1]), "cannot be read"),
-        ((pair[0], b"x"), "cannot be read"),
+        ((b"x", pair[1]), "holds no certificate"),
+        ((pair[0], b"x"), "is no private key"),
     ):
         with pytest.raises(ToolError, match=words):
             folders.create(replace(plan, onboarding=wrong), tmp_path / "more")

@@ -51,7 +51,18 @@ def config(device: str) -> dict[str, object]:
 def test_init_makes_a_project_and_overwrites_nothing(folder: Path) -> None:
     (folder / "here").mkdir()
     (folder / "here" / "README.md").write_text("mine")
-    done = made("init", "here", "--id-scope", "0ne00ABCDEF", "--board", "UNIX", "--wifi-ssid", 'Bob\'s "Net" \\', "--port", "COM3")
+    done = made(
+        "init",
+        "here",
+        "--id-scope",
+        "0ne00ABCDEF",
+        "--board",
+        "UNIX",
+        "--wifi-ssid",
+        'Bob\'s "Net" \\',
+        "--port",
+        "COM3",
+    )
     assert sorted(str(path.relative_to("here")) for path in Path("here").rglob("*") if path.is_file()) == [
         ".gitignore", "README.md", "app/app.py", "esp-dps.toml",
     ]  # fmt: skip
@@ -71,7 +82,9 @@ def test_init_without_an_id_scope_uses_a_simulator(folder: Path) -> None:
     assert tomllib.loads(Path("esp-dps.toml").read_text()) == {"simulator": "sim"}
 
 
-@pytest.mark.parametrize("words", [["--board", "ESP9"], ["--id-scope", "x"], ["--id-scope", "0ne00ABCDEF", "--sim", "s"]])
+@pytest.mark.parametrize(
+    "words", [["--board", "ESP9"], ["--id-scope", "x"], ["--id-scope", "0ne00ABCDEF", "--sim", "s"]]
+)
 def test_init_refuses_what_no_command_could_use(folder: Path, words: list[str]) -> None:
     assert esp_dps("init", *words).code == 2
     assert list(folder.iterdir()) == []
@@ -95,7 +108,9 @@ def test_the_gitignore_covers_every_secret_that_the_tools_make(folder: Path) -> 
     assert sorted(added) == [".gitignore", "README.md", "app/app.py", "esp-dps.toml"]
 
 
-def test_devices_and_authority_are_in_the_project_from_any_folder_below(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_devices_and_authority_are_in_the_project_from_any_folder_below(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (folder / "esp-dps.toml").write_text(AZURE)
     (folder / "app" / "deep").mkdir(parents=True)
     monkeypatch.chdir(folder / "app" / "deep")
@@ -121,7 +136,9 @@ def test_an_option_comes_before_the_environment_and_that_before_the_file(folder:
     Path("esp-dps.toml").write_text(AZURE)
     made("new", "by-file", ESPDPS_GROUP_KEY=KEY)
     made("new", "by-environment", ESPDPS_GROUP_KEY=KEY, ESPDPS_ID_SCOPE="0neENV", ESPDPS_BOARD="ESP32_GENERIC")
-    made("new", "by-option", "--id-scope", "0neOPTION", "--board", "UNIX", ESPDPS_GROUP_KEY=KEY, ESPDPS_ID_SCOPE="0neENV")
+    made(
+        "new", "by-option", "--id-scope", "0neOPTION", "--board", "UNIX", ESPDPS_GROUP_KEY=KEY, ESPDPS_ID_SCOPE="0neENV"
+    )
     assert config("by-file")["id_scope"] == "0ne00ABCDEF"
     assert config("by-environment")["id_scope"] == "0neENV"
     assert json.loads(Path("devices/by-environment/manifest.json").read_bytes())["board"] == "ESP32_GENERIC"
@@ -147,7 +164,9 @@ def test_a_simulator_that_is_named_nearer_comes_before_an_id_scope(folder: Path)
     assert config("g")["id_scope"] == "0neONE"
 
 
-def test_the_groups_key_is_read_from_the_file_that_the_project_names(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_groups_key_is_read_from_the_file_that_the_project_names(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Path("esp-dps.toml").write_text(AZURE + 'group_key_file = "group.key"\n')
     Path("group.key").write_text(KEY + "\n")
     (folder / "app").mkdir()

@@ -28,9 +28,7 @@ def sim(tmp_path: Path) -> Iterator[Simulator]:
 @pytest.mark.parametrize("kind", list(keys.KINDS))
 @pytest.mark.parametrize("csr", [True, False], ids=["csr", "no-csr"])
 @pytest.mark.parametrize("attestation", ["group-key", "individual-key", "x509"])
-def test_in(
-    attestation: str, csr: bool, kind: str, runtime: str, tmp_path: Path, sim: Simulator, mpy: Path
-) -> None:
+def test_in(attestation: str, csr: bool, kind: str, runtime: str, tmp_path: Path, sim: Simulator, mpy: Path) -> None:
     unit = prepare(attestation, kind, csr, tmp_path, sim)
     outcome = run(runtime, unit, heap=HEAP, library=mpy)
     assert outcome.status == 0 and outcome.names[-1] == "hub.sent", outcome.text

@@ -39,7 +39,9 @@ class Powered:
         self.root = unit / DRIVE
         self.text = ""
         self._lines: queue.Queue[str] = queue.Queue()
-        hosts = ";".join(f"{name}:123=127.0.0.1:{sim.info['ntp_port']}" for name in ("pool.ntp.org", "time.windows.com"))
+        hosts = ";".join(
+            f"{name}:123=127.0.0.1:{sim.info['ntp_port']}" for name in ("pool.ntp.org", "time.windows.com")
+        )
         self._process = subprocess.Popen(
             [sys.executable, "-u", str(SHIMS / "circuitpython" / "run.py"), str(self.root)],
             env={"PATH": os.environ["PATH"], "BOARD_HOSTS": hosts, **environment},
@@ -128,7 +130,11 @@ def test_what_the_service_says_is_heard(tmp_path: Path, sim: Simulator) -> None:
 def test_a_message_whose_handler_fails_is_not_acknowledged(tmp_path: Path, sim: Simulator) -> None:
     unit = blank(tmp_path, sim)
     app = unit / DRIVE / "app.py"
-    app.write_text(app.read_text().replace("def message(body, properties):\n", "def message(body, properties):\n    1 / len(body)\n"))
+    app.write_text(
+        app.read_text().replace(
+            "def message(body, properties):\n", "def message(body, properties):\n    1 / len(body)\n"
+        )
+    )
     with Powered(unit, sim) as board:
         board.wait("hub.sent")
         sim.send_message(ID, b"")
@@ -155,7 +161,9 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("fault", "codes"), FAULTS, ids=lambda value: str(value)[:40] if isinstance(value, Fault) else "")
+@pytest.mark.parametrize(
+    ("fault", "codes"), FAULTS, ids=lambda value: str(value)[:40] if isinstance(value, Fault) else ""
+)
 def test_a_fault_of_the_line_ends_in_time(fault: Fault, codes: set[str], tmp_path: Path, sim: Simulator) -> None:
     with Proxy(sim.info["mqtt_port"]) as proxy:
         unit = blank(tmp_path, sim, port=proxy.port)
@@ -167,7 +175,9 @@ def test_a_fault_of_the_line_ends_in_time(fault: Fault, codes: set[str], tmp_pat
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"garbage", b"-----BEGIN CERTIFICATE-----\nMIIB\n"])
-def test_roots_that_are_none_never_mean_that_nothing_is_verified(content: bytes, tmp_path: Path, sim: Simulator) -> None:
+def test_roots_that_are_none_never_mean_that_nothing_is_verified(
+    content: bytes, tmp_path: Path, sim: Simulator
+) -> None:
     unit = blank(tmp_path, sim)
     (unit / DRIVE / "roots.pem").write_bytes(content)
     with Powered(unit, sim) as board:

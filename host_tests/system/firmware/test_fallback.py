@@ -40,11 +40,11 @@ def move(sim: Simulator, way: str = "migrate") -> None:
 
 
 def revoke(sim: Simulator) -> None:
-    sim.revoke_policy()
+    sim.revoke_issuer()
 
 
 def revoke_by_alert(sim: Simulator) -> None:
-    sim.revoke_policy()
+    sim.revoke_issuer()
     sim.trouble = Trouble({"hub.tls": Alert()})
 
 
@@ -118,7 +118,7 @@ def test_unreachable_is_waited_out_before_dps_is_asked(sim: Simulator, tmp_path:
 
 def test_dps_out_of_order_too(sim: Simulator, unit: Path) -> None:
     before = stored(unit)
-    sim.revoke_policy()
+    sim.revoke_issuer()
     sim.trouble = Trouble({"register": Error(401, 401002, "Unauthorized")})
     outcome = run(BOARD, unit)
     assert outcome.status == 1 and outcome.code == "401002" and stored(unit) == before

@@ -31,9 +31,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture
 def repository() -> Iterator[str]:
     """The firmware's folder over HTTP, on loopback."""
-    with http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(FIRMWARE))
-    ) as server:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(FIRMWARE))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()

@@ -77,7 +77,17 @@ def test_every_package_is_pinned() -> None:
 def test_git_ignores_what_the_examples_of_the_pages_make(tmp_path: Path) -> None:
     shutil.copy(ROOT / ".gitignore", tmp_path)
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True, timeout=30)
-    for name in ("device.pem", "pfx.passphrase", "bench.csr", "group.key", "bench-1.pfx", "bench-1.identity", "proof.crt"):
+    for name in (
+        "device.pem",
+        "pfx.passphrase",
+        "bench.csr",
+        "group.key",
+        "bench-1.pfx",
+        "bench-1.identity",
+        "proof.crt",
+    ):
         (tmp_path / name).write_text("")
-    said = subprocess.run(["git", "add", "-A", "-n"], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=30)
+    said = subprocess.run(
+        ["git", "add", "-A", "-n"], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=30
+    )
     assert said.stdout == "add '.gitignore'\n"

@@ -14,12 +14,12 @@ from espdps.paths import FIRMWARE, ROOT
 TOOLS = ROOT / "tools"
 # From the ground up. A room may import from those before it, and from itself.
 ROOMS = (
-    "errors", "paths", "explain", "files", "locks", "simulator", "credentials", "devices", "board", "azure",
+    "errors", "paths", "explain", "inputs", "locks", "files", "simulator", "credentials", "devices", "board", "azure",
     "virtual_board", "demo", "bench", "commands", "cli",
 )  # fmt: skip
 SIMULATOR = (
-    "errors", "files", "throttle", "events", "trouble", "options", "trust", "memory", "wire", "registry", "dps", "hub",
-    "service", "controls", "server",
+    "errors", "names", "strict_json", "files", "throttle", "events", "trouble", "options", "trust", "memory", "wire",
+    "registry", "dps", "hub", "service", "controls", "server",
 )  # fmt: skip
 
 

@@ -23,7 +23,9 @@ print(*sys.modules, file=sys.stderr)
 
 @pytest.mark.parametrize("option", ["--version", "--help", "-h"])
 def test_a_start_loads_nothing_of_simulator_board_and_bench(option: str) -> None:
-    done = subprocess.run([sys.executable, "-c", SCRIPT, option], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, option], capture_output=True, text=True, timeout=60, check=True
+    )
     assert done.stdout.startswith("esp-dps " if option == "--version" else "Usage: ")
     modules = done.stderr.split()
     assert "espdps.cli" in modules

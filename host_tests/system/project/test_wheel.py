@@ -59,7 +59,9 @@ def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         sys.executable, "-m", "pip", "--python", binaries / "python", "install", "-q", "--disable-pip-version-check",
         "--no-deps", "--no-index", wheel, cwd=folder,
     )  # fmt: skip
-    packages = Path(run(binaries / "python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).strip())
+    packages = Path(
+        run(binaries / "python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).strip()
+    )
     assert (packages / "espdps" / "cli.py").is_file()
     # A path file is read for its imports alone: what the tests' environment adds by path files itself, such as this
     # checkout, does not come along.
@@ -70,9 +72,18 @@ def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_sdist_has_what_its_tests_need_and_nothing_made(sdist: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    for name in ("Makefile", "README.md", "host_tests/conftest.py", "docs/settings.md", "boards/UNIX.toml", "firmware/app.py"):
+    for name in (
+        "Makefile",
+        "README.md",
+        "host_tests/conftest.py",
+        "docs/settings.md",
+        "boards/UNIX.toml",
+        "firmware/app.py",
+    ):
         assert name in names
-    assert not [name for name in names if name.startswith((".venv", "build", "devices/", "ca/")) or "__pycache__" in name]
+    assert not [
+        name for name in names if name.startswith((".venv", "build", "devices/", "ca/")) or "__pycache__" in name
+    ]
 
 
 def test_the_wheel_has_the_firmware_and_absolute_links(wheel: Path) -> None:
@@ -93,7 +104,12 @@ class Terminals:
         self.folder = folder
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("ESPDPS_", "PYTHON"))}
         # real MicroPython, which the package would fetch into the user's cache
-        self.env = {**clean, "HOME": str(folder.parent), "XDG_CACHE_HOME": str(folder.parent / "cache"), "PYTHONUNBUFFERED": "1"}
+        self.env = {
+            **clean,
+            "HOME": str(folder.parent),
+            "XDG_CACHE_HOME": str(folder.parent / "cache"),
+            "PYTHONUNBUFFERED": "1",
+        }
         self.env["PATH"] = f"{programs}:{clean['PATH']}"
         cache = folder.parent / "cache" / "esp-dps"
         cache.mkdir(parents=True)

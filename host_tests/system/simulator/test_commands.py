@@ -146,7 +146,7 @@ def test_twin(sim: Simulator, device: PahoDevice) -> None:
     ("words", "code", "text"),
     [
         (("call", NAME, "any"), 3, "not online"),
-        (("twin", "nobody"), 3, "404001"),
+        (("twin", "nobody"), 3, "DeviceNotFound"),
         (("twin", NAME, "--desired", "{"), 2, "not JSON"),
         (("twin", NAME, "--desired", '{"a.b": 1}'), 3, "dot"),
         (("call", NAME, "any", "{"), 2, "not JSON"),
@@ -189,7 +189,7 @@ def test_a_device_is_disabled_enabled_and_deleted(tmp_path: Path) -> None:
         assert Hub(sim, "device", "other", "--delete", "--disable").done()[0] == 2
         assert Hub(sim, "device", "other", "--delete").done() == (0, "other  deleted\n", "")
         code, _, errors = Hub(sim, "device", "other").done()
-        assert code == 3 and "404001" in errors
+        assert code == 3 and "DeviceNotFound" in errors
 
 
 def simulate(folder: Path, *words: str) -> subprocess.Popen[str]:
@@ -207,7 +207,7 @@ def test_a_command_right_after_the_simulators_waits_for_it(tmp_path: Path) -> No
     finally:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=15)
-    assert (code, "404001" in errors) == (3, True), output + errors
+    assert (code, "DeviceNotFound" in errors) == (3, True), output + errors
 
 
 def test_a_simulator_is_waited_for_until_it_listens_or_gives_up(tmp_path: Path) -> None:
@@ -235,6 +235,25 @@ def test_who_looks_for_a_simulator_does_not_keep_it_from_starting(tmp_path: Path
         with locks.held(tmp_path), pytest.raises(ToolError, match="another"), locks.held(tmp_path):
             pass
         letting_go.join()
+
+
+def test_ports_of_ones_choice(tmp_path: Path) -> None:
+    """In place of those of the last time; the others stay."""
+    with socket.socket() as first, socket.socket() as second:
+        for one in (first, second):
+            one.bind(("127.0.0.1", 0))
+        chosen = [one.getsockname()[1] for one in (first, second)]
+    (tmp_path / "ports.json").write_text('{"mqtt_port": 1, "https_port": 1, "ntp_port": 0}')
+    process = simulate(tmp_path, "--mqtt-port", str(chosen[0]), "--https-port", str(chosen[1]))
+    try:
+        assert process.stdout is not None
+        assert f"mqtts://localhost:{chosen[0]}" in process.stdout.readline()
+        info = json.loads((tmp_path / "sim.json").read_text())
+        assert [info["mqtt_port"], info["https_port"]] == chosen
+        assert json.loads((tmp_path / "ports.json").read_text())["mqtt_port"] == chosen[0]
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=15)
 
 
 def test_a_simulator_comes_back_where_it_was_and_alone(tmp_path: Path) -> None:

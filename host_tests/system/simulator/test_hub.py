@@ -163,7 +163,7 @@ def test_expired_certificate(tmp_path: Path) -> None:
 def test_unknown_device_and_bad_usernames(sim: Simulator, tmp_path: Path) -> None:
     _, pem = provision(sim.info, "named", tmp_path)
     refused(sim, "stranger", "unknown device", pem)
-    refused(sim, "named", "another form", pem, username=f"{HUB}/named/?version=1")
+    refused(sim, "named", "unsupported", pem, username=hub_username(HUB, "named", "2000-01-01"))
     start = len(sim.events)
     with hub_device(sim.info, "named", pem, username=hub_username("hub-2.localhost", "named")) as device:
         assert device.connack.value == REFUSED

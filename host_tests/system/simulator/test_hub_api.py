@@ -22,6 +22,7 @@ from simulator_client import (
     api_call,
     derive,
     group_key,
+    hub_code,
     hub_device,
     provision,
     service_token,
@@ -66,7 +67,7 @@ def test_a_device_as_the_service_sees_it(sim: Simulator, tmp_path: Path) -> None
     assert (before["deviceId"], before["status"], before["connectionState"]) == (NAME, "enabled", "Disconnected")
     assert before["authentication"] == {"type": "certificateAuthority"}
     with online(sim, tmp_path):
-        during = api_call(sim.info, "GET", f"/devices/{NAME.upper()}")[1]
+        during = api_call(sim.info, "GET", f"/devices/{NAME}")[1]
         assert during["connectionState"] == "Connected"
         assert during["connectionStateUpdatedTime"] > before["connectionStateUpdatedTime"]
     sim.wait_event("hub.disconnect", after=start, device=NAME)
@@ -95,13 +96,13 @@ def test_disabled_and_enabled(sim: Simulator, tmp_path: Path) -> None:
         ({"status": "disabled"}, '"other"', 412, 412001),
         ({"status": "sleepy"}, "*", 400, 400004),
         ([], "*", 400, 400004),
-        (b"{", "*", 400, 400012),
+        (b"{", "*", 400, 400006),
     ],
 )
 def test_changes_that_are_refused(sim: Simulator, body: Any, match: str | None, status: int, code: int) -> None:
     headers = {} if match is None else {"If_Match": match}
     answer = api_call(sim.info, "PUT", f"/devices/{NAME}", body, **headers)
-    assert (answer[0], answer[1]["errorCode"]) == (status, code)
+    assert (answer[0], hub_code(answer[1])) == (status, code)
     assert sim.device(NAME).enabled
 
 
@@ -122,7 +123,7 @@ def test_deleted(sim: Simulator, tmp_path: Path) -> None:
         ("POST", f"/devices/{NAME}/messages/devicebound", {"body": "x"}),
     ):
         status, error = api_call(sim.info, method, path, body, If_Match="*")
-        assert (status, error["errorCode"]) == (404, 404001)
+        assert (status, hub_code(error)) == (404, 404001)
 
 
 def by_password(sim: Simulator, device_id: str, key: str, hub: str = ONE) -> bool:
@@ -139,7 +140,7 @@ def test_made_at_the_hub_with_keys(sim: Simulator) -> None:
     assert len({len(base64.b64decode(key)) for key in keys.values()}) == 1
     assert all(by_password(sim, "by-hand", key, TWO) for key in keys.values())
     assert not by_password(sim, "by-hand", keys["primaryKey"], ONE)
-    assert api_call(sim.info, "PUT", "/devices/by-hand", {}, host=TWO)[1]["errorCode"] == 409001
+    assert hub_code(api_call(sim.info, "PUT", "/devices/by-hand", {}, host=TWO)[1]) == 409001
     # The status alone, and the keys stay.
     changed = api_call(sim.info, "PUT", "/devices/by-hand", {"status": "disabled"}, host=TWO, If_Match="*")[1]
     assert (changed["status"], changed["authentication"]) == ("disabled", made["authentication"])
@@ -150,7 +151,7 @@ def test_made_at_the_hub_with_keys(sim: Simulator) -> None:
     assert changed["capabilities"] == {"iotEdge": True}
     assert by_password(sim, "by-hand", own, TWO)
     assert not by_password(sim, "by-hand", keys["primaryKey"], TWO)
-    assert api_call(sim.info, "DELETE", "/devices/by-hand", host=TWO)[0] == 204
+    assert api_call(sim.info, "DELETE", "/devices/by-hand", host=TWO, If_Match="*")[0] == 204
 
 
 @pytest.mark.parametrize("digest", ["sha1", "sha256"])
@@ -175,7 +176,7 @@ def test_made_at_the_hub_with_a_thumbprint(sim: Simulator, tmp_path: Path, diges
 
 
 def test_made_at_the_hub_for_an_issued_certificate(sim: Simulator, tmp_path: Path) -> None:
-    assert api_call(sim.info, "DELETE", f"/devices/{NAME}")[0] == 204
+    assert api_call(sim.info, "DELETE", f"/devices/{NAME}", If_Match="*")[0] == 204
     body = {"authentication": {"type": "certificateAuthority"}}
     assert api_call(sim.info, "PUT", f"/devices/{NAME}", body, host=ONE)[0] == 200
     with online(sim, tmp_path) as device:
@@ -196,13 +197,13 @@ def test_made_at_the_hub_for_an_issued_certificate(sim: Simulator, tmp_path: Pat
 )
 def test_devices_that_cannot_be_made(sim: Simulator, body: Any) -> None:
     answer = api_call(sim.info, "PUT", "/devices/never", body, host=ONE)
-    assert (answer[0], answer[1]["errorCode"]) == (400, 400004)
+    assert (answer[0], hub_code(answer[1])) == (400, 400004)
     assert api_call(sim.info, "GET", "/devices/never")[0] == 404
 
 
 def test_a_device_is_made_at_a_hub_that_is_named(sim: Simulator) -> None:
-    assert api_call(sim.info, "PUT", "/devices/nowhere", {})[1]["errorCode"] == 404001  # two hubs, and no name
-    assert api_call(sim.info, "PUT", "/devices/a%20b", {}, host=ONE)[1]["errorCode"] == 400004
+    assert hub_code(api_call(sim.info, "PUT", "/devices/nowhere", {})[1]) == 404001  # two hubs, and no name
+    assert hub_code(api_call(sim.info, "PUT", "/devices/a%20b", {}, host=ONE)[1]) == 400004
 
 
 def test_the_host_names_the_hub(sim: Simulator) -> None:
@@ -227,7 +228,7 @@ def test_only_with_the_policys_token(sim: Simulator) -> None:
     for method, path in paths:
         for bad in ("", service_token(sim.info, ONE), service_token(sim.info, key=group_key(sim.info))):
             status, error = api_call(sim.info, method, path, authorization=bad)
-            assert (status, error["errorCode"]) == (401, 401002)
+            assert (status, hub_code(error)) == (401, 401002)
     assert sim.device(NAME).enabled
 
 
@@ -322,11 +323,11 @@ def test_a_feed_does_not_hold_up_the_end(tmp_path: Path) -> None:
 def test_lists_and_pages_that_are_none(sim: Simulator) -> None:
     """What they are when all is well is in test_sdk_service.py."""
     query = {"query": "select * from devices"}
-    assert api_call(sim.info, "GET", "/devices?api-version=1&top=0") == (200, [])
-    assert api_call(sim.info, "GET", "/devices?api-version=1&top=-1")[0] == 400
+    assert api_call(sim.info, "GET", "/devices?api-version=2021-04-12&top=0") == (200, [])
+    assert api_call(sim.info, "GET", "/devices?api-version=2021-04-12&top=-1")[0] == 400
     assert api_call(sim.info, "POST", "/devices/query", query)[0] == 200
     assert api_call(sim.info, "POST", "/devices/query", query, x_ms_max_item_count="all")[0] == 400
     assert api_call(sim.info, "POST", "/devices/query", query, x_ms_continuation="1x")[0] == 400
-    for body in ({}, [], {"query": 1}, {"query": "select * from devices where a"}):
+    for body in ({}, [], {"query": 1}):
         assert api_call(sim.info, "POST", "/devices/query", body)[0] == 400
-    assert api_call(sim.info, "GET", "/devices?api-version=1", authorization="none")[0] == 401
+    assert api_call(sim.info, "GET", "/devices", authorization="none")[0] == 401

@@ -17,6 +17,7 @@ from simulator_client import (
     RawClient,
     api_call,
     connect_packet,
+    hub_code,
     hub_device,
     hub_username,
     provision,
@@ -205,13 +206,11 @@ def test_over_https(sim: Simulator, tmp_path: Path) -> None:
         {"body": "x", "encoding": "rot13"},
         {"body": "x", "encoding": ["utf-8"]},
         {"body": "%", "encoding": "base64"},
-        {"body": "\ud800"},
         {"body": "x", "properties": []},
         {"body": "x", "properties": {"a": 1}},
         {"body": "x", "properties": {"": "1"}},
-        {"body": "x", "properties": {"a": "\ud800"}},
     ],
 )
 def test_what_is_no_message(sim: Simulator, body: Any) -> None:
     status, error = api_call(sim.info, "POST", f"/devices/{NAME}/messages/devicebound", body)
-    assert (status, error["errorCode"], waiting(sim)) == (400, 400004, 0)
+    assert (status, hub_code(error), waiting(sim)) == (400, 400004, 0)

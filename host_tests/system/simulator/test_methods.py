@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from simulator_client import PahoDevice, api_call, hub_device, provision
+from simulator_client import PahoDevice, api_call, hub_code, hub_device, provision
 
 from espdps.simulator import Cut, Options, Simulator, Trouble, serving
 from espdps.simulator.errors import ServiceError
@@ -127,7 +127,7 @@ def test_a_device_that_leaves_instead(sim: Simulator, device: PahoDevice, pool: 
     asked(device)
     device.close()
     status, body = waiting.result(10)
-    assert (status, body["errorCode"]) == (404, 404104)
+    assert (status, hub_code(body)) == (404, 404104)
 
 
 def test_an_answer_that_is_cut_off(sim: Simulator, device: PahoDevice, pool: ThreadPoolExecutor) -> None:
@@ -135,7 +135,7 @@ def test_an_answer_that_is_cut_off(sim: Simulator, device: PahoDevice, pool: Thr
     sim.trouble = Trouble({"hub.method": Cut()})
     waiting = call(pool, sim, {"methodName": "unlucky"})
     answer(device, asked(device)[1])
-    assert waiting.result(10)[1]["errorCode"] == 404104
+    assert hub_code(waiting.result(10)[1]) == 404104
 
 
 @pytest.mark.parametrize("body", ["{", "not json", '"' + "x" * 131072 + '"'])
@@ -144,7 +144,7 @@ def test_answers_that_are_none(sim: Simulator, device: PahoDevice, pool: ThreadP
     waiting = call(pool, sim, {"methodName": "odd"})
     answer(device, asked(device)[1], 200, body)
     status, failure = waiting.result(10)
-    assert (status, failure["errorCode"]) == (502, 502000)
+    assert (status, hub_code(failure)) == (502, 502000)
 
 
 @pytest.mark.parametrize(
@@ -166,6 +166,6 @@ def test_answers_that_are_none(sim: Simulator, device: PahoDevice, pool: ThreadP
 def test_what_is_no_call(sim: Simulator, device: PahoDevice, body: Any) -> None:
     device.subscribe(FILTER)
     status, failure = api_call(sim.info, "POST", f"/twins/{NAME}/methods", body)
-    assert (status, failure["errorCode"]) == (400, 400004)
+    assert (status, hub_code(failure)) == (400, 400004)
     with pytest.raises(queue.Empty):
         device.answers.get_nowait()

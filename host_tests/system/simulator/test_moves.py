@@ -57,7 +57,7 @@ def test_a_revoked_policy_takes_its_certificates_with_it(sim: Simulator, tmp_pat
     before, old = provision(sim.info, NAME, tmp_path)
     old = old.rename(tmp_path / "old.pem")
     assert taken(sim, old)
-    sim.revoke_policy()
+    sim.revoke_issuer()
     assert not taken(sim, old)
     assert "revoked" in refusal(sim)
     after, new = provision(sim.info, NAME, tmp_path)
@@ -65,7 +65,7 @@ def test_a_revoked_policy_takes_its_certificates_with_it(sim: Simulator, tmp_pat
     assert leaf(after).issuer != leaf(before).issuer
     leaf(after).verify_directly_issued_by(leaf(after, 1))
     assert after["issuedCertificateChain"][-1] == before["issuedCertificateChain"][-1]  # the root stays
-    sim.revoke_policy()
+    sim.revoke_issuer()
     assert not taken(sim, new)
     assert not taken(sim, old)
 
@@ -74,7 +74,7 @@ def test_what_was_revoked_stays_so_after_a_restart(tmp_path: Path) -> None:
     with serving(tmp_path / "sim", Options(assigning=0)) as sim:
         _, old = provision(sim.info, NAME, tmp_path)
         old = old.rename(tmp_path / "old.pem")
-        sim.revoke_policy()
+        sim.revoke_issuer()
         _, new = provision(sim.info, NAME, tmp_path)
     with serving(tmp_path / "sim", Options(assigning=0)) as sim:
         register(sim)  # the hub's records are of one run only
@@ -101,7 +101,7 @@ def test_alerts_in_place_of_refusals(sim: Simulator, tmp_path: Path) -> None:
     old = old.rename(tmp_path / "old.pem")
     sim.trouble = Trouble({"hub.tls": Alert()})
     assert connects(sim, old)
-    sim.revoke_policy()
+    sim.revoke_issuer()
     start = len(sim.events)
     assert not connects(sim, old)
     assert "verify failed" in sim.wait_event("tls.failed", after=start)["reason"]
@@ -122,7 +122,7 @@ def test_alerts_in_place_of_refusals(sim: Simulator, tmp_path: Path) -> None:
 def test_no_alert_at_dps(sim: Simulator, tmp_path: Path) -> None:
     _, old = provision(sim.info, NAME, tmp_path)
     sim.trouble = Trouble({"hub.tls": Alert()})
-    sim.revoke_policy()
+    sim.revoke_issuer()
     with RawClient(sim.info, "localhost", old) as client:
         client.dps_ready(sim.info, NAME)
 

@@ -1,4 +1,4 @@
-"""The device registry's namespace: credential policies, devices of all hubs, revocation; by API and by command."""
+"""The device registry's namespace: authorities and their policies, devices of all hubs, revocation; by API and by command."""
 
 from __future__ import annotations
 
@@ -31,8 +31,10 @@ from espdps.simulator import Options, Simulator, serving
 
 ONE, TWO = "hub-1.localhost", "hub-2.localhost"
 REFUSED = 135  # paho's name for CONNACK 5
-POLICIES = "/namespaces/default/credentials/default/policies"
-DEVICES = "/namespaces/default/devices"
+AUTHORITIES = "/namespaces/default/certificateAuthorities"
+POLICIES = f"{AUTHORITIES}/issuer/certificatePolicies"
+DEVICES = "/namespaces/default/registryDevices"
+ICA = {"properties": {"certificateAuthorityType": "ICA", "keyType": "ECC", "issuer": {"issuerType": "Microsoft"}}}
 
 
 @pytest.fixture
@@ -43,9 +45,8 @@ def sim(tmp_path: Path) -> Iterator[Simulator]:
     assert not [event for event in simulator.events if event["event"] == "fault"]
 
 
-def put_policy(sim: Simulator, name: str, **leaf: Any) -> tuple[int, Any]:
-    body = {"properties": {"certificate": {"leafCertificateConfiguration": leaf}}}
-    return api_call(sim.info, "PUT", f"{POLICIES}/{name}", body)
+def put_policy(sim: Simulator, name: str, **terms: Any) -> tuple[int, Any]:
+    return api_call(sim.info, "PUT", f"{POLICIES}/{name}", {"properties": {"certificate": terms}})
 
 
 def life(state: dict[str, Any]) -> datetime.timedelta:
@@ -83,14 +84,11 @@ def test_a_policys_life_and_issuer(sim: Simulator, tmp_path: Path) -> None:
         leaf_, issuer, root = map(x509.load_der_x509_certificate, chain)
         leaf_.verify_directly_issued_by(issuer)
         issuer.verify_directly_issued_by(root)
-        assert state["issuedCertificateChain"][1] != usual["issuedCertificateChain"][1]
-        assert state["issuedCertificateChain"][2] == usual["issuedCertificateChain"][2]  # one root a namespace
+        assert state["issuedCertificateChain"][1:] == usual["issuedCertificateChain"][1:]  # of one authority
 
 
 def test_strict_p384(sim: Simulator) -> None:
-    assert put_policy(sim, "strict", keyTypes=["ec-p384"])[1]["properties"]["certificate"][
-        "leafCertificateConfiguration"
-    ] == {"keyTypes": ["ec-p384"]}
+    assert put_policy(sim, "strict", keyTypes=["ec-p384"])[1]["properties"]["certificate"] == {"keyTypes": ["ec-p384"]}
     sim.set_enrollment("boards", group=True, credential_policy="strict")
     for key, good in (
         (ec.generate_private_key(ec.SECP384R1()), True),
@@ -123,27 +121,83 @@ def test_policies_are_listed_and_deleted(sim: Simulator, tmp_path: Path) -> None
     assert names == ["default", "Gone"]
     sim.set_enrollment("boards", group=True, credential_policy="gone")
     _, pem = provision(sim.info, "unit", tmp_path)
-    assert connects(sim, "unit", pem)
     assert api_call(sim.info, "DELETE", f"{POLICIES}/gone", If_Match='"old"')[0] == 409
     assert api_call(sim.info, "DELETE", f"{POLICIES}/GONE") == (204, None)
     assert api_call(sim.info, "GET", f"{POLICIES}/gone")[1]["errorCode"] == 404001
-    assert not connects(sim, "unit", pem)
+    assert connects(sim, "unit", pem)  # its authority is trusted as before
     with dps_device(sim.info, "unit") as device:
         body = finish(device, "unit", make_csr("unit"))
     assert (body["status"], body["registrationState"]["errorCode"]) == ("failed", 404001)
 
 
-def test_one_policy_is_revoked_and_no_other(sim: Simulator, tmp_path: Path) -> None:
-    put_policy(sim, "other")
-    key = sim.add_individual("apart", credential_policy="other").primary_key
+# Authorities
+
+
+def test_authorities_and_their_policies(sim: Simulator, tmp_path: Path) -> None:
+    """Names and forms: REST specification of Microsoft.DeviceRegistry, 2026-11-01, and its examples."""
+    status, made = api_call(sim.info, "PUT", f"{AUTHORITIES}/line-7", ICA)
+    properties = made["properties"]
+    assert (status, made["name"], properties["certificateAuthorityType"]) == (200, "line-7", "ICA")
+    assert properties["issuer"]["issuerType"] == "Microsoft"
+    assert properties["issuer"]["certificateAuthorityResourceId"].endswith("/certificateAuthorities/root")
+    listed = api_call(sim.info, "GET", AUTHORITIES)[1]["value"]
+    kinds = [(one["name"], one["properties"]["certificateAuthorityType"]) for one in listed]
+    assert kinds == [("root", "Root"), ("issuer", "ICA"), ("line-7", "ICA")]
+    mine, body = (
+        f"{AUTHORITIES}/line-7/certificatePolicies",
+        {"properties": {"certificate": {"validityPeriodInDays": 7}}},
+    )
+    assert (
+        api_call(sim.info, "PUT", f"{mine}/default", body)[1]["properties"]["certificate"]["validityPeriodInDays"] == 7
+    )
+    assert (
+        api_call(sim.info, "GET", f"{POLICIES}/default")[1]["properties"]["certificate"].get("validityPeriodInDays")
+        is None
+    )
+    usual, _ = provision(sim.info, "unit", tmp_path)
+    sim.set_enrollment("boards", group=True, credential_policy="line-7/default")
+    state, pem = provision(sim.info, "unit", tmp_path)
+    assert state["issuedCertificateChain"][1] != usual["issuedCertificateChain"][1]
+    assert state["issuedCertificateChain"][2] == usual["issuedCertificateChain"][2]  # one root a namespace
+    assert api_call(sim.info, "DELETE", f"{AUTHORITIES}/line-7")[0] == 409  # it has a policy
+    assert api_call(sim.info, "DELETE", f"{mine}/default")[0] == 204
+    assert connects(sim, "unit", pem)
+    assert api_call(sim.info, "DELETE", f"{AUTHORITIES}/line-7")[0] == 204
+    assert not connects(sim, "unit", pem)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        (f"{AUTHORITIES}/ab", ICA, 400),
+        (f"{AUTHORITIES}/root", ICA, 409),
+        (f"{AUTHORITIES}/other", {}, 400),
+        (f"{AUTHORITIES}/other", {"properties": []}, 400),
+        (f"{AUTHORITIES}/other", {"properties": {"certificateAuthorityType": "ICA", "issuer": "x"}}, 400),
+        (f"{AUTHORITIES}/other", {"properties": {"certificateAuthorityType": "Root"}}, 400),
+        (f"{AUTHORITIES}/root/certificatePolicies/default", {}, 409),
+        (f"{AUTHORITIES}/nobody/certificatePolicies/default", {}, 404),
+        ("/namespaces/default/credentials/default/policies/default", {}, 404),  # withdrawn with the preview
+        ("/namespaces/other/certificateAuthorities/line-7", ICA, 404),
+    ],
+)
+def test_authorities_that_cannot_be(sim: Simulator, path: str, body: Any, status: int) -> None:
+    assert api_call(sim.info, "PUT", path, body)[0] == status
+    assert len(api_call(sim.info, "GET", AUTHORITIES)[1]["value"]) == 2
+
+
+def test_one_authority_is_revoked_and_no_other(sim: Simulator, tmp_path: Path) -> None:
+    sim.add_issuer("other")
+    sim.add_policy("other/default")
+    key = sim.add_individual("apart", credential_policy="other/default").primary_key
     _, mine = provision(sim.info, "unit", tmp_path)
     _, other = provision(sim.info, "apart", tmp_path, key)
-    status, revoked = api_call(sim.info, "POST", f"{POLICIES}/other/revokeIssuer")
-    assert (status, revoked["properties"]["revoked"]) == (200, 1)
+    assert api_call(sim.info, "POST", f"{AUTHORITIES}/other/revokeAndRotate") == (204, None)
+    assert api_call(sim.info, "GET", f"{AUTHORITIES}/other")[1]["properties"]["revoked"] == 1
     assert connects(sim, "unit", mine)
     with hub_device(sim.info, "apart", other, hub=sim.device("apart").hub) as device:
         assert device.connack.value == REFUSED
-    assert "policy that issued the certificate was revoked" in reason(sim)
+    assert "authority that issued the certificate was revoked" in reason(sim)
     _, other = provision(sim.info, "apart", tmp_path, key)
     assert connects(sim, "apart", other, sim.device("apart").hub)
 
@@ -154,7 +208,7 @@ def test_one_policy_is_revoked_and_no_other(sim: Simulator, tmp_path: Path) -> N
         ("ab", {}),
         ("-abc", {}),
         ("a.b", {}),
-        ("a" * 51, {}),
+        ("a" * 64, {}),
         ("good", {"validityPeriodInDays": 91}),
         ("good", {"validityPeriodInDays": 0}),
         ("good", {"validityPeriodInDays": "7"}),
@@ -183,7 +237,7 @@ def test_devices_of_all_hubs_with_tags_and_attributes(sim: Simulator, tmp_path: 
     assert (status, device["tags"], device["properties"]["attributes"]["ports"]) == (200, {"site": "north"}, {"n": 2})
     assert device["properties"]["assignedHub"] == TWO
     api_call(sim.info, "PATCH", f"{DEVICES}/c", {"tags": {"site": "north", "old": "yes"}})
-    again = api_call(sim.info, "PATCH", f"{DEVICES}/C", {"tags": {"old": None}})[1]
+    again = api_call(sim.info, "PATCH", f"{DEVICES}/c", {"tags": {"old": None}})[1]
     assert again["tags"] == {"site": "north"}
     assert [one["name"] for one in api_call(sim.info, "GET", DEVICES)[1]["value"]] == ["a", "b", "c"]
     query = {"query": "SELECT * FROM devices WHERE tags.site = 'north'"}
@@ -196,7 +250,14 @@ def test_devices_of_all_hubs_with_tags_and_attributes(sim: Simulator, tmp_path: 
     query = {"query": "SELECT * WHERE properties.attributes.ports.n = 2"}
     assert [one["name"] for one in api_call(sim.info, "POST", f"{DEVICES}/query", query)[1]] == ["b"]
     assert api_call(sim.info, "PATCH", f"{DEVICES}/b", patch, If_Match='"old"')[0] == 409
-    for wrong in ({"tags": {"n": 1}}, {"tags": []}, {"properties": {"enabled": "no"}}, {"properties": []}, []):
+    for wrong in (
+        {"tags": {"n": 1}},
+        {"tags": []},
+        {"properties": {"enablementState": True}},
+        {"properties": {"enablementState": []}},
+        {"properties": []},
+        [],
+    ):
         assert api_call(sim.info, "PATCH", f"{DEVICES}/b", wrong)[1]["errorCode"] == 400004
     assert api_call(sim.info, "GET", f"{DEVICES}/nobody")[1]["errorCode"] == 404001
 
@@ -208,7 +269,11 @@ def test_a_device_is_revoked_by_another_identifier(sim: Simulator, tmp_path: Pat
     with hub_device(sim.info, "unit", pem) as device:
         status, after = api_call(sim.info, "POST", f"{DEVICES}/unit/revoke")
         device.disconnected.get(timeout=10)
-    assert (status, after["properties"]["uuid"] != before, after["properties"]["enabled"]) == (200, True, True)
+    assert (status, after["properties"]["uuid"] != before, after["properties"]["enablementState"]) == (
+        200,
+        True,
+        "Enabled",
+    )
     assert not connects(sim, "unit", pem)
     assert "the device's certificates were revoked" in reason(sim)
     assert connects(sim, "peer", other)
@@ -219,21 +284,26 @@ def test_a_device_is_revoked_by_another_identifier(sim: Simulator, tmp_path: Pat
 def test_a_device_that_is_disabled_gets_no_certificate(sim: Simulator, tmp_path: Path) -> None:
     _, pem = provision(sim.info, "unit", tmp_path)
     with hub_device(sim.info, "unit", pem) as device:
-        assert not api_call(sim.info, "POST", f"{DEVICES}/unit/revoke", {"disable": True})[1]["properties"]["enabled"]
+        revoked = api_call(sim.info, "POST", f"{DEVICES}/unit/revoke", {"disable": True})[1]
+        assert revoked["properties"]["enablementState"] == "Disabled"
         device.disconnected.get(timeout=10)
     with dps_device(sim.info, "unit") as device:
         assert finish(device, "unit", make_csr("unit"))["status"] == "disabled"
     assert api_call(sim.info, "GET", "/devices/unit")[1]["status"] == "disabled"
-    api_call(sim.info, "PATCH", f"{DEVICES}/unit", {"properties": {"enabled": True}})
+    api_call(sim.info, "PATCH", f"{DEVICES}/unit", {"properties": {"enablementState": "Enabled"}})
     _, pem = provision(sim.info, "unit", tmp_path)
     assert connects(sim, "unit", pem)
     with hub_device(sim.info, "unit", pem) as device:
-        api_call(sim.info, "PATCH", f"{DEVICES}/unit", {"properties": {"enabled": False}})
+        api_call(sim.info, "PATCH", f"{DEVICES}/unit", {"properties": {"enablementState": "Disabled"}})
         device.disconnected.get(timeout=10)
 
 
 def test_only_with_the_policys_token(sim: Simulator) -> None:
-    for method, path in (("GET", POLICIES), ("POST", f"{POLICIES}/default/revokeIssuer"), ("GET", "/certificates")):
+    for method, path in (
+        ("GET", POLICIES),
+        ("POST", f"{AUTHORITIES}/issuer/revokeAndRotate"),
+        ("GET", "/certificates"),
+    ):
         assert api_call(sim.info, method, path, authorization="")[1]["errorCode"] == 401002
 
 
@@ -257,13 +327,20 @@ def test_commands(sim: Simulator, tmp_path: Path, capsys: pytest.CaptureFixture[
     with capsys.disabled():
         _, pem = provision(sim.info, "unit", tmp_path)
         (policy,) = rows(sim, "policy", "short", "--seconds", "90", "--key-type", "ec-p384")
-        assert (policy["life"], policy["keys"], policy["revoked"]) == ("90 s", ["ec-p384"], 0)
-        assert [row["policy"] for row in rows(sim, "policies")] == ["default", "short"]
-        run(sim, "revoke", "--policy", "short")
-        assert [row["revoked"] for row in rows(sim, "policies")] == [0, 1]
-        run(sim, "policy", "short", "--delete")
+        assert policy == {"policy": "issuer/short", "life": "90 s", "keys": ["ec-p384"]}
+        assert rows(sim, "authority", "line-7")[0]["type"] == "ICA"
+        run(sim, "policy", "line-7/own", "--days", "9")
+        assert [row["policy"] for row in rows(sim, "policies")] == ["issuer/default", "issuer/short", "line-7/own"]
+        assert "CA 3 issues from now on" in run(sim, "revoke", "--authority", "line-7")
+        shown = {row["authority"]: (row["type"], row["revoked"]) for row in rows(sim, "authorities")}
+        assert shown == {"root": ("Root", 0), "issuer": ("ICA", 0), "line-7": ("ICA", 1)}
+        run(sim, "policy", "issuer/short", "--delete")
+        run(sim, "policy", "line-7/own", "--delete")
+        assert [row["policy"] for row in rows(sim, "policies")] == ["issuer/default"]
+        run(sim, "authority", "line-7", "--delete")
         (device,) = rows(sim, "device", "unit", "--tag", "site=north", "--attribute", "model=c3")
         assert (device["tags"], device["attributes"], device["hub"]) == ({"site": "north"}, {"model": "c3"}, ONE)
+        assert device["policy"] == "issuer/default"
         assert rows(sim, "devices", "--where", "tags.site = 'south'") == []
         assert len(rows(sim, "devices", "--where", "tags.site = 'north'")) == 1
         (device,) = rows(sim, "device", "unit", "--tag", "site=")
@@ -280,15 +357,18 @@ def test_commands(sim: Simulator, tmp_path: Path, capsys: pytest.CaptureFixture[
     [
         (("policy", "short", "--days", "1", "--seconds", "1"), WRONG_USE, "exclude"),
         (("policy", "short", "--days", "1", "--delete"), WRONG_USE, "--delete"),
-        (("policy", "x"), REFUSED_CODE, "3 to 50"),
+        (("policy", "x"), REFUSED_CODE, "3 to 63"),
+        (("policy", "other/short"), REFUSED_CODE, "authority does not exist"),
+        (("authority", "root"), REFUSED_CODE, "type"),
+        (("authority", "issuer", "--delete"), REFUSED_CODE, "has certificate policies"),
         (("policy", "short", "--key-type", "dsa"), REFUSED_CODE, "keyTypes"),
         (("policy", "unknown", "--delete"), REFUSED_CODE, "does not exist"),
         (("device", "nobody"), REFUSED_CODE, "not in the namespace"),
         (("device", "nobody", "--tag", "site"), WRONG_USE, "NAME=VALUE"),
         (("devices", "--where", "tags"), REFUSED_CODE, "query"),
         (("revoke",), WRONG_USE, "revoke takes"),
-        (("revoke", "unit", "--policy", "default"), WRONG_USE, "revoke takes"),
-        (("revoke", "--policy", "default", "--disable"), WRONG_USE, "revoke takes"),
+        (("revoke", "unit", "--authority", "issuer"), WRONG_USE, "revoke takes"),
+        (("revoke", "--authority", "issuer", "--disable"), WRONG_USE, "revoke takes"),
     ],
 )
 def test_what_goes_wrong_is_said(sim: Simulator, words: tuple[str, ...], code: int, text: str) -> None:
@@ -297,7 +377,7 @@ def test_what_goes_wrong_is_said(sim: Simulator, words: tuple[str, ...], code: i
     assert (caught.value.exit_code, text in caught.value.message) == (code, True)
 
 
-@pytest.mark.parametrize("command", ["policies", "policy", "devices", "device", "revoke"])
+@pytest.mark.parametrize("command", ["authorities", "authority", "policies", "policy", "devices", "device", "revoke"])
 def test_help_with_an_example(command: str) -> None:
     shown = CliRunner().invoke(app, ["registry", command, "--help"], env={"COLUMNS": "80"}).output
     assert ("EXAMPLE" in shown, f"esp-dps registry {command}" in shown) == (True, True)

@@ -21,7 +21,8 @@ from espdps.simulator import Options, Simulator, StateFileError, serving
 
 HUB = "hub-1.localhost"
 REFUSED = 135
-POLICIES = "/namespaces/default/credentials/default/policies"
+AUTHORITIES = "/namespaces/default/certificateAuthorities"
+POLICIES = f"{AUTHORITIES}/line-7/certificatePolicies"
 
 
 def options(folder: Path, **more: Any) -> Options:
@@ -37,29 +38,31 @@ def let_in(sim: Simulator, name: str, pem: Path) -> bool:
 def test_a_restart_remembers(tmp_path: Path) -> None:
     root = made("Contoso root", ca=True)
     twin = {"tags": {"site": "north"}, "properties": {"desired": {"interval": 5}}}
-    body = {"attestation": {"type": "symmetricKey"}, "initialTwin": twin, "credentialPolicyName": "short"}
+    body = {"attestation": {"type": "symmetricKey"}, "initialTwin": twin, "namespaceName": "default"}
+    body.update(certificateAuthorityName="line-7", certificatePolicyName="short")
     upload = {"properties": {"certificate": root.pem.decode(), "isVerified": True}}
     named = {"attestation": {"type": "x509", "x509": {"caReferences": {"primary": "contoso"}}}}
-    leaf = {"leafCertificateConfiguration": {"validityPeriodInSeconds": 3600, "keyTypes": ["ec-p384"]}}
+    leaf = {"validityPeriodInSeconds": 3600, "keyTypes": ["ec-p384"]}
     signed = made("signed", root)
 
     with serving(tmp_path / "sim", options(tmp_path)) as sim:
+        sim.add_issuer("line-7")
         api_call(sim.info, "PUT", f"{POLICIES}/short", {"properties": {"certificate": leaf}})
-        api_call(sim.info, "PUT", "/enrollments/unit", body)
+        api_call(sim.info, "PUT", "/enrollments/unit?api-version=2026-11-01", body)
         api_call(sim.info, "PUT", "/certificates/contoso", upload)
         api_call(sim.info, "PUT", "/enrollmentGroups/named", named)
         sim.add_group("own", signers=[root.pem], provisioning_status="disabled")
         key = api_call(sim.info, "POST", "/enrollments/unit/attestationmechanism")[1]["symmetricKey"]["primaryKey"]
         _, revoked = provision(sim.info, "unit", tmp_path, key)
         revoked = revoked.rename(tmp_path / "revoked.pem")
-        sim.revoke_policy("short")
+        sim.revoke_issuer("line-7")
         state, pem = provision(sim.info, "unit", tmp_path, key)
         _, old = provision(sim.info, "other", tmp_path)
         old = old.rename(tmp_path / "old.pem")
-        api_call(sim.info, "POST", "/namespaces/default/devices/other/revoke")
+        api_call(sim.info, "POST", "/namespaces/default/registryDevices/other/revoke")
         _, new = provision(sim.info, "other", tmp_path)
         registered(sim.info, "signed", pem_file(tmp_path, signed))
-        api_call(sim.info, "PATCH", "/namespaces/default/devices/unit", {"tags": {"line": "7"}})
+        api_call(sim.info, "PATCH", "/namespaces/default/registryDevices/unit", {"tags": {"line": "7"}})
         by_hand = api_call(sim.info, "PUT", "/devices/by-hand", {}, host=HUB)[1]["authentication"]["symmetricKey"]
         sim.set_enrollment("boards", group=True, provisioning_status="disabled")
         sim.desire("unit", {"interval": 9})
@@ -72,7 +75,7 @@ def test_a_restart_remembers(tmp_path: Path) -> None:
             for path in (
                 "/enrollments/unit", "/enrollmentGroups/named", "/enrollmentGroups/boards", "/certificates/contoso",
                 "/registrations/unit", "/registrations/signed", "/devices/by-hand", "/twins/unit", "/twins/signed",
-                f"{POLICIES}/short", POLICIES, "/namespaces/default/devices",
+                f"{POLICIES}/short", POLICIES, AUTHORITIES, "/enrollments/unit?api-version=2026-11-01", "/namespaces/default/registryDevices",
             )
         }  # fmt: skip
 

@@ -241,7 +241,7 @@ def test_garbage_instead_of_a_connect(sim: Simulator, data: bytes) -> None:
 @pytest.mark.parametrize(
     ("data", "code"),
     [
-        (packet(0x10, text("MQTT") + b"\x05\x02\0\x3c\0" + text("dev")), None),
+        (packet(0x10, text("MQTT") + b"\x05\x02\0\x3c\0" + text("dev")), 1),
         (packet(0x10, text("MQTT") + b"\x03\x02\0\x3c" + text("dev")), 1),
         (packet(0x10, text("MQTT") + b"\x04\x02\0\x3c" + text("")), 2),
         (CONNECT, 5),

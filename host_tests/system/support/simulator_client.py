@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import paho.mqtt.client as mqtt
 from cryptography import x509
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 DPS_API = "2025-07-01-preview"
 HUB_API = "2021-04-12"
+REGISTRY_API = "2026-11-01"  # of the resource manager
 RENEWAL_API = "2025-08-01-preview"  # of the hub, where it renews certificates
 RESPONSES = "$dps/registrations/res/#"
 WAIT = 10.0
@@ -268,11 +269,21 @@ def hub_device(info: dict[str, Any], device_id: str, chain: Path | None = None, 
 
 # Service APIs
 
+_ID_FIELDS = {"enrollments": "registrationId", "enrollmentGroups": "enrollmentGroupId", "devices": "deviceId"}
+
 
 def service_token(info: dict[str, Any], resource: str = "localhost", **changes: Any) -> str:
     """A token of the service's policy; ``changes``: key, expiry, skn."""
     policy = info["service_policy"]
     return token(resource, changes.pop("key", policy["key"]), **{"skn": policy["name"], **changes})
+
+
+def service_version(path: str) -> str:
+    """The api-version in use for a service, where a test names none: of DPS the last that names a policy by itself."""
+    kind = path.split("/")[1].lower()
+    if kind == "namespaces":
+        return REGISTRY_API
+    return DPS_API if kind in ("enrollments", "enrollmentgroups", "registrations", "certificates") else HUB_API
 
 
 def api_call(info: dict[str, Any], method: str, path: str, body: Any = None, **more: Any) -> tuple[int, Any]:
@@ -289,7 +300,14 @@ def api_answer(
     host: str = "localhost",
     **headers: str,
 ) -> tuple[int, Any, dict[str, str]]:
-    """Status, body and headers; those that are sent with ``_`` for ``-``."""
+    """Status, body and headers; those that are sent with ``_`` for ``-``.
+
+    A PUT of an enrollment or device gets the ID of its path into a body that is an object, as all clients send it.
+    Without one in the path the api-version is that of the service which has the path.
+    """
+    kind, _, id = path.strip("/").partition("?")[0].partition("/")
+    if method == "PUT" and isinstance(body, dict) and kind in _ID_FIELDS:
+        body = {_ID_FIELDS[kind]: unquote(id), **body}
     context = ssl.create_default_context(cafile=info["roots"])
     # The name is verified as the host's, the socket goes to 127.0.0.1: some machines resolve it to ::1 first.
     connection = http.client.HTTPSConnection(host, info["https_port"], timeout=WAIT, context=context)
@@ -299,12 +317,36 @@ def api_answer(
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         given["Authorization"] = service_token(info, host) if authorization is None else authorization
-        connection.request(method, path if "?" in path else f"{path}?api-version={HUB_API}", data, given)
+        connection.request(method, path if "?" in path else f"{path}?api-version={service_version(path)}", data, given)
         response = connection.getresponse()
         text = response.read()
         return response.status, json.loads(text) if text else None, dict(response.getheaders())
     finally:
         connection.close()
+
+
+# Names of a hub's errors, as Microsoft's service SDK for .NET numbers them (ErrorCode).
+_HUB_CODES = {
+    "InvalidProtocolVersion": 400001,
+    "ArgumentInvalid": 400004,
+    "IotHubFormatError": 400006,
+    "IotHubUnauthorizedAccess": 401002,
+    "DeviceMaximumQueueDepthExceeded": 403004,
+    "DeviceNotFound": 404001,
+    "DeviceAlreadyExists": 409001,
+    "PreconditionFailed": 412001,
+    "MessageTooLarge": 413001,
+}
+
+
+def hub_code(body: dict[str, str]) -> int:
+    """The number of a hub's error, out of its texts: a name, or JSON in JSON."""
+    assert body.keys() == {"Message", "ExceptionMessage"}, body
+    message = body["Message"]
+    if message.startswith("ErrorCode:"):
+        assert body["ExceptionMessage"].startswith("Tracking ID:")
+        return _HUB_CODES[message[len("ErrorCode:") :].split(";")[0]]
+    return int(json.loads(message)["errorCode"])
 
 
 # Packets by hand (MQTT 3.1.1, chapters 2 and 3)

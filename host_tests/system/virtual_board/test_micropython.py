@@ -44,7 +44,11 @@ def test_a_second_call_needs_neither_apt_nor_network(tmp_path: Path) -> None:
     fetch((32, 64), FETCHED)
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "tools"), "PATH": str(_tools_without_apt(tmp_path))}
     done = subprocess.run(
-        [sys.executable, "-m", "espdps.virtual_board.micropython"], env=environment, capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "espdps.virtual_board.micropython"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
     assert "64 bits: " in done.stdout and "32 bits: " in done.stdout

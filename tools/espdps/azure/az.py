@@ -19,9 +19,10 @@ class Shell(str):
 
 
 class Az:
-    """For one DPS instance by its `name`; without one the shell's variable DPS is."""
+    """For one DPS instance by its `name`, else by the shell's variable DPS. `login`: by Microsoft Entra ID."""
 
-    def __init__(self, name: str | None) -> None:
+    def __init__(self, name: str | None, login: bool = False) -> None:
+        self._login = ["--auth-type", "login"] if login else []
         self._where = ["--dps-name", name or Shell('"$DPS"'), "--resource-group", Shell('"$RESOURCE_GROUP"')]
 
     def create(self, enrollment: Enrollment) -> str:
@@ -95,7 +96,9 @@ class Az:
         return f"CODE=$({self._line('certificate generate-verification-code', words)})"
 
     def _words(self, command: str, words: Sequence[str]) -> list[str]:
-        return [f"az iot dps {command}", *map(_word, self._where), *map(_word, words)]
+        # Certificates are the resource manager's, which always asks Microsoft Entra ID.
+        login = [] if command.startswith("certificate") else self._login
+        return [f"az iot dps {command}", *map(_word, self._where), *login, *map(_word, words)]
 
     def _line(self, command: str, words: Sequence[str]) -> str:
         """Folded at options, as a person would write it."""
@@ -127,7 +130,7 @@ def _certificate(path: Path, copies: list[str]) -> str:
 
 
 def _policy(policy: str) -> list[str]:
-    """A policy in full needs azure-iot 1.0.0b2 or later, a name alone one of the previews before."""
+    """A policy in full needs azure-iot 1.0.0 or its previews, a name alone a release before."""
     names = policy.split("/")
     options = ("--adr-namespace", "--adr-ca-name", "--adr-cert-policy-name")
     pairs = zip(options if len(names) == 3 else ("--credential-policy-name",), names, strict=True)

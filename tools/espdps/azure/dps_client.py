@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from espdps.azure.enrollment import Body, Enrollment, check_id
+from espdps.azure.enrollment import API, Body, Enrollment, check_id
 from espdps.azure.service_client import OWNER, Refused, Service, ServiceClient
 from espdps.errors import ToolError
 
@@ -17,11 +17,15 @@ _CHANGED = "it is there already, or somebody else changed it just now: look at i
 class DpsClient(ServiceClient):
     """One DPS instance; see ServiceClient for what is raised."""
 
-    api = "2025-07-01-preview"
     name = "DPS"
     hints: ClassVar = {
-        "401": f"is the key that of the policy, and may the policy do that? The one with all rights is {OWNER}",
-        "403": "this network may not reach the service: its firewall is a setting of the DPS instance",
+        "400004": "esp-dps explain 400004 lists what it can mean.",
+        "400012": "Check --api-version: this version may not know what the request contains.",
+        "401": f"Check the key, and that its policy has the right: {OWNER} has all. "
+        "If this DPS instance accepts no keys, use --auth entra.",
+        "403": "With --auth entra, give your account the role Device Provisioning Service Data Contributor on the DPS "
+        "instance. Or let its firewall accept this network.",
+        "403000": "New roles take effect after some minutes: try again. esp-dps explain 403000 has more.",
         "404201": "esp-dps enroll list shows what there is; groups with --group",
         "404202": "it has not registered yet, or by another DPS instance",
         "404": "esp-dps enroll list shows what there is",
@@ -30,8 +34,9 @@ class DpsClient(ServiceClient):
         "429": "the service is busy: wait a minute",
     }
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, api: str = API) -> None:
         super().__init__(service)
+        self.api = api
         self._simulated = service.simulated
 
     # Enrollments

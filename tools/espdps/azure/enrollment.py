@@ -11,18 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 
 from espdps import files
-from espdps.credentials import formats, keys
+from espdps.credentials import formats, keys, pairs
 from espdps.devices import folders
 from espdps.errors import WRONG_USE, ToolError
 
 ALLOCATIONS = ("hashed", "geoLatency", "static", "custom")
 REPROVISION = ("migrate", "reset", "never")
-POLICY = "default"  # the credential policy that a board with a CSR gets its certificate by
+API = "2026-11-01"  # of the service API: the first that names a policy in full
+_NAMES = ("namespaceName", "certificateAuthorityName", "certificatePolicyName")  # by this API, all three or none
+_OLD_NAME = "credentialPolicyName"  # by the API before
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+# IoT Hub allows more in names of its own devices, of which + and # cannot be in a topic of MQTT.
+_DEVICE_ID = re.compile(r"[A-Za-z0-9._%*?!(),:=@$'-]{1,128}")
 
 Body = dict[str, Any]
 
@@ -51,8 +54,9 @@ class Certificate:
 class Enrollment:
     """An individual enrollment, or with `group` a group's. Primary first, and at most two each: `keys` (none: the
     service makes them), `certificates` (the device's, or the signers of a group), `authorities` (names of certificates
-    that the service has verified, for a group). `policy`: its name, or NAMESPACE/AUTHORITY/POLICY, which az alone
-    takes so far. `webhook`: URL and API version, for custom allocation.
+    that the service has verified, for a group). `api`: the version of the service API that it is written for.
+    `policy`: NAMESPACE/AUTHORITY/POLICY; for an `api` before 2026-11-01 the policy's name alone. `webhook`: URL and API
+    version, for custom allocation.
     """
 
     id: str
@@ -70,6 +74,7 @@ class Enrollment:
     desired: Body | None = None
     edge: bool = False
     enabled: bool = True
+    api: str = API
 
     def __post_init__(self) -> None:
         """Raises ToolError for what no service takes."""
@@ -86,11 +91,22 @@ class Enrollment:
             raise ToolError("static allocation has exactly one hub", "give one --hub", WRONG_USE)
         if (self.allocation == "custom") != (self.webhook is not None):
             raise ToolError("custom allocation and --webhook-url-file go together", "give both", WRONG_USE)
-        if self.policy is not None and (self.policy.count("/") not in (0, 2) or "" in self.policy.split("/")):
-            hint = "its name, or NAMESPACE/AUTHORITY/POLICY"
-            raise ToolError(f"{self.policy!r} names no credential policy", hint, WRONG_USE)
+        if self.policy is not None:
+            self._check_policy(self.policy.split("/"))
         for key in self.keys:
             keys.decode_key(key.value, "enrollment's key")
+
+    def _check_policy(self, names: list[str]) -> None:
+        """Raises ToolError."""
+        if named_in_full(self.api):
+            hint = (
+                "Give --credential-policy NAMESPACE/AUTHORITY/POLICY. "
+                "Only a namespace from before 2026-11-01 has a name alone: add --api-version 2025-07-01-preview."
+            )
+        else:
+            hint = f"Give the policy's name alone: --api-version {self.api} does not know the other two."
+        if len(names) != (3 if named_in_full(self.api) else 1) or "" in names:
+            raise ToolError(f"{self.policy!r} does not name a credential policy", hint, WRONG_USE)
 
     @property
     def attestation(self) -> str:
@@ -99,9 +115,6 @@ class Enrollment:
 
     def body(self) -> Body:
         """The JSON of a PUT. What is left out is the service's own. Raises ToolError."""
-        if "/" in (self.policy or ""):
-            hint = "--az prints its command; here the policy is named by its name alone"
-            raise ToolError(f"the policy {self.policy} can be given by az only", hint, WRONG_USE)
         body: Body = {
             "enrollmentGroupId" if self.group else "registrationId": self.id,
             "attestation": self._attestation(),
@@ -118,7 +131,8 @@ class Enrollment:
         if self.device_id is not None:
             body["deviceId"] = self.device_id
         if self.policy is not None:
-            body["credentialPolicyName"] = self.policy
+            names = self.policy.split("/")
+            body.update(zip(_NAMES if len(names) == 3 else (_OLD_NAME,), names, strict=True))
         if self.webhook is not None:
             url, version = self.webhook
             body["customAllocationDefinition"] = {"webhookUrl": url.value, "apiVersion": version}
@@ -154,9 +168,20 @@ class Enrollment:
             known = {(one.get("info") or {}).get("sha256Thumbprint", "").upper() for one in pair.values() if one}
             if self.certificates[0].certificate.fingerprint(hashes.SHA256()).hex().upper() not in known:
                 return "has other certificates"
-        if self.policy and not there.get("credentialPolicyName"):
+        if self.policy and not policy_of(there):
             return "has no credential policy, and the board asks for a certificate"
         return ""
+
+
+def named_in_full(api: str) -> bool:
+    """Whether this version of the service API names a policy by namespace, authority and name."""
+    return api >= API
+
+
+def policy_of(there: Body) -> str | None:
+    """The policy of an enrollment as the service answers it: in full, or by the API before its name alone."""
+    names = [there.get(name) for name in _NAMES]
+    return "/".join(map(str, names)) if all(names) else there.get(_OLD_NAME)
 
 
 def check_id(id: str) -> str:
@@ -164,6 +189,14 @@ def check_id(id: str) -> str:
     if not _ID.fullmatch(id):
         hint = "1 to 128 letters, digits and - . _ : with a letter or digit in front"
         raise ToolError(f"{id!r} is no id of an enrollment", hint, WRONG_USE)
+    return id
+
+
+def check_device_id(id: str) -> str:
+    """The id of a device at its hub itself, if it can be one. Raises ToolError."""
+    if not _DEVICE_ID.fullmatch(id):
+        hint = "1 to 128 letters, digits and - . % _ * ? ! ( ) , : = @ $ '"
+        raise ToolError(f"{id!r} is not a device id", hint, WRONG_USE)
     return id
 
 
@@ -181,7 +214,9 @@ def for_device(
     `authority`, a name. Raises ToolError.
     """
     device = folders.load(folder)
-    fields.setdefault("policy", POLICY if (folder / "device.csr").is_file() else None)
+    if fields.get("policy") is None and (folder / "device.csr").is_file():
+        hint = "Give --credential-policy NAMESPACE/AUTHORITY/POLICY, or make the device folder with --no-csr."
+        raise ToolError(f"{folder.name} asks for a certificate, and no credential policy is named", hint, WRONG_USE)
     id, common = device.registration_id, {"group": group is not None, **fields}
     if device.config.get("auth") != "x509":
         if signer or authority:
@@ -214,6 +249,11 @@ def for_device(
     return Enrollment(id=group, certificates=[vouching], **common)
 
 
+def policy_for(folder: Path, info: dict[str, Any]) -> str | None:
+    """The policy of a simulator, by its sim.json, for the device of a folder; None for one without a CSR."""
+    return info.get("credential_policy") if (folder / "device.csr").is_file() else None
+
+
 def made_by(group_key: str, folder: Path, registration_id: str) -> bool:
     """Whether the device key of a folder is derived from this group key (base64). Raises ToolError."""
     return keys.derive_device_key(group_key, registration_id) == folders.device_key(folder)
@@ -221,15 +261,7 @@ def made_by(group_key: str, folder: Path, registration_id: str) -> bool:
 
 def _leads(chain: list[x509.Certificate], signer: x509.Certificate) -> bool:
     """Whether a certificate of the chain is the signer's or by the signer; DPS judges the rest."""
-    for one in chain:
-        try:
-            if one == signer and one is not chain[0]:
-                return True
-            one.verify_directly_issued_by(signer)
-            return True
-        except (InvalidSignature, *formats.BAD):
-            continue
-    return False
+    return any((one == signer and one is not chain[0]) or pairs.issued_by(one, signer) for one in chain)
 
 
 def _pair(values: Sequence[Any]) -> Body:

@@ -58,7 +58,7 @@ class HubClient(ServiceClient):
 
     def delete(self, device: str) -> None:
         """Takes the device out of the hub."""
-        self._json("DELETE", f"/devices/{quote(device, safe='')}")
+        self._json("DELETE", f"/devices/{quote(device, safe='')}", etag="*")
 
     def events(self, device: str | None = None, *, past: bool = False) -> Iterator[dict[str, Any]]:
         """What happens at the hubs, from now on or from the start of the simulator, until that stops: a ToolError."""

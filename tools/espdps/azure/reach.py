@@ -15,6 +15,8 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from espdps import files
+from espdps.credentials import formats
 from espdps.devices import folders
 from espdps.devices.folder_doctor import SOON, Finding
 from espdps.explain import explain
@@ -24,7 +26,7 @@ NTP_PORT = 123
 NO_TLS = "Something else answers there, or something on the way swallows it."
 # OpenSSL's X509_V_ERR_…: not yet valid, expired, wrong host name, wrong address
 _CODES = {9: "tls-date", 10: "tls-date", 62: "tls-name", 64: "tls-name"}
-REMEDIES = {  # as explain.py has them, but this is a PC
+REMEDIES = {  # as explain has them, but this is a PC
     "tls-root": "Make the device folder anew with the right --roots, or without for Azure; or something in the network "
     "opens TLS connections. Never turn the check off.",
     "tls-name": explain("tls-name").remedy,
@@ -36,7 +38,7 @@ _LARGEST_OFFSET = 300  # seconds; certificates are taken that much early, by the
 
 def examine(folder: Path) -> list[Finding]:
     """What stands in the way, or is worth knowing; the last one says what was reached. Raises ToolError."""
-    return list(_findings(folders.read_json(folder / "device.json"), (folder / "roots.pem").read_bytes()))
+    return list(_findings(folders.read_json(folder / "device.json"), files.read(folder / "roots.pem")))
 
 
 def _findings(config: dict[str, Any], roots: bytes) -> Iterator[Finding]:
@@ -49,7 +51,7 @@ def _findings(config: dict[str, Any], roots: bytes) -> Iterator[Finding]:
         return
     where = f"{host}:{port}"
     refusals: list[ssl.SSLCertVerificationError] = []
-    for root in x509.load_pem_x509_certificates(roots):
+    for root in formats.certificates(roots, "roots.pem"):
         try:  # one root at a time, so that it is known which one answered
             leaf = _handshake(host, port, root)
         except ssl.SSLCertVerificationError as refused:

@@ -1,5 +1,5 @@
 """A client of the HTTPS APIs of Azure and of a simulator: what all commands for them share.
-Verifies who answers, follows nobody elsewhere, and never shows the policy's key or a token made of it."""
+Verifies who answers, follows nobody elsewhere, and never shows a key or a token."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from espdps import inputs
 from espdps.credentials import keys
 from espdps.errors import REFUSED, WRONG_USE, ToolError
 
@@ -21,42 +22,68 @@ OWNER = "provisioningserviceowner"  # the policy that every DPS instance has fro
 TOKEN_SECONDS = 300
 PATIENCE = 30  # seconds for an answer; the hubs' feed says something every 10 s
 LARGEST = 32 << 20  # bytes of an answer; a page of 1,000 enrollments with two certificates each has about 5 MB
-_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)+")
+HTTPS = 443
 _NAMED = re.compile(r"ErrorCode:(\w+);?\s*(.*)", re.DOTALL)
 _TRACKING = re.compile(r"Tracking ID:\s*([^\s-]+)")
 
 
 @dataclass(frozen=True)
 class Service:
-    """Where a service is, and the shared access policy by which it is asked. `roots`: a file of them, None for those
+    """Where a service is, and what makes the header Authorization of a call. `roots`: a file of them, None for those
     that the system trusts. `simulated`: on this machine, so no proxy lies between."""
 
     host: str
-    policy: str
-    key: str = field(repr=False)  # base64
-    port: int = 443
+    authorization: Callable[[], str] = field(repr=False)
+    port: int = HTTPS
     roots: str | None = None
     simulated: bool = False
 
 
-def simulator(info: dict[str, Any]) -> Service:
-    """The simulator that wrote this sim.json. Raises ToolError."""
+def by_key(host: str, policy: str, key: str) -> Callable[[], str]:
+    """A token of a shared access policy, by its key (base64); a new one for each call, as a terminal may stay open."""
+    return lambda: keys.sas_token(host, key, int(time.time()) + TOKEN_SECONDS, policy)
+
+
+def simulator(info: dict[str, Any], entra: bool = False) -> Service:
+    """The simulator that wrote this sim.json. `entra`: by its token in the place of Microsoft Entra ID's.
+
+    Raises ToolError.
+    """
     try:
-        policy = info["service_policy"]
-        return Service(info["host"], policy["name"], policy["key"], info["https_port"], info["roots"], simulated=True)
+        policy, bearer = info["service_policy"], info["service_bearer"]
+        authorization = (lambda: f"Bearer {bearer}") if entra else by_key(info["host"], policy["name"], policy["key"])
+        return Service(info["host"], authorization, info["https_port"], info["roots"], simulated=True)
     except (KeyError, TypeError):
-        raise ToolError("sim.json says nothing of a service API", "start the simulator anew: esp-dps sim") from None
+        raise ToolError(
+            "sim.json does not name a service API of this version", "restart the simulator: esp-dps sim"
+        ) from None
 
 
 def azure(endpoint: str, policy: str, key: str) -> Service:
-    """A service of Azure by its host name. Raises ToolError for what is none, and for a key that cannot be one."""
-    if not _HOST.fullmatch(endpoint) or len(endpoint) > 253:
-        hint = "NAME.azure-devices-provisioning.net, without https://; not the global device endpoint"
-        raise ToolError(f"{endpoint!r} is no host name", hint, WRONG_USE)
-    if endpoint.lower().startswith("global."):
-        raise ToolError(f"{endpoint} is for devices", "take NAME.azure-devices-provisioning.net", WRONG_USE)
-    keys.decode_key(key, "policy's key")
-    return Service(endpoint.lower(), policy, key.strip())
+    """A service of Azure, by the key of a shared access policy. Raises ToolError."""
+    key = keys.symmetric_key(key, "policy's key")
+    host = _host(endpoint)
+    return Service(host, by_key(host, policy, key))
+
+
+def azure_by_entra(endpoint: str, authorization: Callable[[], str]) -> Service:
+    """A DPS instance of Azure, by tokens of Microsoft Entra ID. No other host gets one: they are good for every DPS
+    instance of the account. Raises ToolError.
+    """
+    host = _host(endpoint)
+    if not host.endswith(".azure-devices-provisioning.net"):
+        hint = "Use NAME.azure-devices-provisioning.net, or --auth key."
+        raise ToolError(f"{host} is not the name of a DPS instance in Azure", hint, WRONG_USE)
+    return Service(host, authorization)
+
+
+def _host(endpoint: str) -> str:
+    """The host name, if it can be one of a service. Raises ToolError."""
+    host = inputs.host(endpoint, "the endpoint", HTTPS).lower()
+    if "." not in host or host.startswith("global."):
+        hint = "take NAME.azure-devices-provisioning.net; the global endpoint is for devices"
+        raise ToolError(f"{host} is not the service's endpoint", hint, WRONG_USE)
+    return host
 
 
 class Refused(ToolError):
@@ -77,7 +104,7 @@ class _Here(urllib.request.HTTPRedirectHandler):
 class ServiceClient:
     """Every method raises ToolError: Refused, with exit code 3, for what the service refused."""
 
-    api: ClassVar[str]
+    api: str
     name: ClassVar[str]  # of the service, for a person
     hints: ClassVar[dict[str, str]] = {}  # what to do about an error code, or a status of HTTP
 
@@ -119,13 +146,10 @@ class ServiceClient:
 
     def _open(self, method: str, path: str, body: Any, seconds: float, query: str = "", **headers: str) -> Any:
         service = self._service
-        token = keys.sas_token(
-            service.host, service.key, int(time.time()) + TOKEN_SECONDS, service.policy
-        )  # a new one for each call: a person may leave the terminal open for days
         request = urllib.request.Request(
             f"https://{service.host}:{service.port}{path}?api-version={self.api}{query}",
             None if body is None else json.dumps(body).encode(),
-            {"Authorization": token, "Content-Type": "application/json"} | headers,
+            {"Authorization": service.authorization(), "Content-Type": "application/json"} | headers,
             method=method,
         )
         try:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from espdps.board import repl
+from espdps.board import obstacles, repl
 from espdps.board.console import Event, Fault
 from espdps.board.monitor import Listener
 from espdps.board.repl import About, Board, Found
@@ -61,7 +61,8 @@ class Options:
 class Flashed:
     """What was done, and how it ended: `connected`, or `fault`, or neither when the board was not followed.
 
-    `differs`, of a comparison alone: what flashing would copy or remove. `shredded`: what was taken off the PC.
+    `differs`, of a comparison alone: what flashing would copy or remove. `obstacles`: what of the user's own files on
+    the board may be in the way. `shredded`: what was taken off the PC.
     """
 
     chip_id: str = ""
@@ -69,6 +70,7 @@ class Flashed:
     same: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     differs: list[str] = field(default_factory=list)
+    obstacles: list[str] = field(default_factory=list)
     shredded: list[str] = field(default_factory=list)
     connected: bool = False
     fault: Fault | None = None
@@ -127,6 +129,11 @@ def flash_opened(
         files = _files(device, library, firmware, files)
     result = Flashed(about.chip_id)
     todo = _compare(board, device, files, options.app_only)
+    if not options.verify:
+        own = {path.stem: path.read_bytes() for path in [*(firmware / "aziot").glob("*.py"), *firmware.glob("*.py")]}
+        result.obstacles = obstacles.find(board, files, own)
+        for obstacle in result.obstacles:
+            hears.tell("note", obstacle)
     result.same = [name for name in files if name not in todo.copy]
     if options.verify:
         result.differs = [*todo.remove, *todo.blank, *todo.copy]
@@ -186,9 +193,7 @@ def fits(about: About, device: Device) -> bool:
     return not about.chip or profiles.family(about.chip) in map(profiles.family, device.profile.chips)
 
 
-def _files(
-    device: Device, library: Mapping[str, bytes], firmware: Path, app: Mapping[str, bytes]
-) -> dict[str, bytes]:
+def _files(device: Device, library: Mapping[str, bytes], firmware: Path, app: Mapping[str, bytes]) -> dict[str, bytes]:
     """Path on the board -> content, in the order they are copied: secrets last."""
     files = dict(library)
     files["/board.json"] = json.dumps(device.profile.board_json()).encode()
@@ -342,6 +347,9 @@ def _follow(listener: Listener, seconds: float, hears: Hears, result: Flashed) -
         elif event.step:
             settled = float("inf")
     if result.fault is None:
+        where = f"look at {'; '.join(result.obstacles)}" if result.obstacles else ""
         if listener.at_prompt:
-            raise ToolError("the program on the board ended before it was connected", "see what it printed last")
-        raise ToolError(f"the board was not connected within {seconds:.0f} s", "esp-dps monitor shows how it goes on")
+            hint = where or "see what it printed last"
+            raise ToolError("the program on the board ended before it was connected", hint)
+        hint = where or "esp-dps monitor shows how it goes on"
+        raise ToolError(f"the board was not connected within {seconds:.0f} s", hint)

@@ -18,6 +18,7 @@ from espdps.board.flash import BLANK_SLOT, ISSUED, LIBRARY, OWNER, PUBLIC, SECRE
 from espdps.board.repl import Board
 from espdps.devices import bindings
 from espdps.errors import ToolError, of_system
+from espdps.files import read
 
 FORMAT = "esp-dps identity 1"
 _BLANK = b"\n" * SLOT_BYTES
@@ -93,14 +94,12 @@ def backup(board: Board, file: Path) -> Slot:
 def read_backup(file: Path) -> tuple[dict[str, Any], dict[str, Slot | None]]:
     """Whose identity it is (OWNER), and the slots of a backup, each checked by its digest. Raises ToolError."""
     try:
-        table = json.loads(file.read_bytes())
+        table = json.loads(read(file))
         if table["format"] != FORMAT:
             raise ValueError
         whose = {name: table["owner"][name] for name in OWNER}
         texts = {name: table["slots"][name] for name in ISSUED}
-    except OSError as error:
-        raise of_system(error, file) from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, RecursionError, KeyError, TypeError):
         raise ToolError(f"{file} is no backup of an identity", "esp-dps backup makes one") from None
     slots: dict[str, Slot | None] = dict.fromkeys(ISSUED)
     for name, text in texts.items():

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import serial
 
+from espdps.board import ports
 from espdps.board.console import Event, Lines, parse
 from espdps.errors import ToolError
 
@@ -27,6 +28,7 @@ AWAY_SECONDS = 10.0  # a chip with USB of its own takes its port along when it r
 
 def open_port(port: str) -> serial.Serial:
     """The serial port, held alone. Raises ToolError that says why not."""
+    port = ports.named(port)
     try:
         return serial.Serial(port, SPEED, timeout=TICK, write_timeout=10, exclusive=True)
     except (OSError, ValueError) as error:

@@ -11,11 +11,13 @@ import struct
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 import serial
 from mpremote.transport import TransportError, TransportExecError
 from mpremote.transport_serial import SerialTransport
 
+from espdps.board import ports
 from espdps.board.monitor import AWAY_SECONDS, SPEED, TICK, Listener, open_port, port_error, restart
 from espdps.devices import profiles
 from espdps.errors import ToolError
@@ -50,10 +52,19 @@ except Exception:
 print((i[0], i[1][:2], getattr(i, '_mpy', 0) & 255, sys.platform, getattr(i, '_machine', ''), m, u, s[0], s[3], o))
 """
 
-# Run on the board: SHA-256 and size of each file asked for, "-" if missing, and what the library holds.
+# Run on the board: SHA-256 and size of each file asked for, "-" if missing, and what the library holds; "f" and "d" for
+# a file where a folder is wanted, and the other way round.
 _SURVEY = """
 import os, hashlib, binascii
 b = bytearray(512)
+def d(p):
+ try:
+  return os.stat(p)[0] & 0x4000
+ except OSError:
+  return None
+for p in {folders!r}:
+ if d(p) == 0:
+  print('f', 0, p)
 for p in {paths!r}:
  try:
   with open(p, 'rb') as f:
@@ -66,7 +77,7 @@ for p in {paths!r}:
     n = f.readinto(b)
   print(binascii.hexlify(h.digest()).decode(), z, p)
  except OSError:
-  print('-', 0, p)
+  print('d' if d(p) else '-', 0, p)
 try:
  for e in os.ilistdir({library!r}):
   print('+', 0, {library!r} + '/' + e[0])
@@ -118,9 +129,12 @@ class Board(SerialTransport):
     """A board at its raw prompt, its program stopped and its heap fresh. Made by `opened`.
 
     `by_watchdog`: whether the watchdog had started the program that was stopped; False if that is not known.
+    `boot_said` is what its boot.py printed; `boot_interrupted`: it did not end by itself.
     """
 
     by_watchdog = False
+    boot_said = b""
+    boot_interrupted = False
 
     def enter(self) -> None:
         """Stop the program, whatever it does, and start the prompt anew. Raises ToolError that says what was heard."""
@@ -138,10 +152,27 @@ class Board(SerialTransport):
         self.by_watchdog = b"by watchdog True" in self._hear(b"\x04>", REPL_SECONDS)
         self.serial.write(b"\x04")
         heard += self._hear(_REBOOT, REPL_SECONDS * 2)
-        heard = self._hear(_RAW, REPL_SECONDS * 2) if heard.endswith(_REBOOT) else heard  # boot.py may print between
+        if heard.endswith(_REBOOT):
+            heard = self._boot()
         if not heard.endswith(_RAW):
             raise _no_prompt(self.device_name, heard)
         self.in_raw_repl = True
+
+    def _boot(self) -> bytes:
+        """What comes until the prompt, between which boot.py runs; one that does not end is stopped."""
+        heard = self._hear(_RAW, REPL_SECONDS * 2)
+        for _ in range(3):  # one may catch Ctrl-C
+            if heard.endswith(_RAW):
+                break
+            self.boot_interrupted = True
+            self.serial.write(b"\x03")
+            heard += self._hear(_RAW, REPL_SECONDS / 2)
+        else:
+            if not heard.endswith(_RAW):
+                hint = "erase the flash (esptool erase-flash) and install MicroPython again: no program gets past it"
+                raise ToolError(f"boot.py of the board on {self.device_name} does not end, even at Ctrl-C", hint)
+        self.boot_said = heard[-_LATEST_HEARD:]
+        return heard
 
     def about(self) -> About:
         """What the board is."""
@@ -152,10 +183,19 @@ class Board(SerialTransport):
         )
 
     def survey(self, paths: Iterable[str], library: str) -> dict[str, Found]:
-        """Those of `paths` that are on the board; anything else in the folder `library` by its name only."""
+        """Those of `paths` that are on the board; anything else in the folder `library` by its name only.
+
+        Raises ToolError if a folder is in the place of a file, or a file in that of a folder.
+        """
         found: dict[str, Found] = {}
-        for line in self.exec(_SURVEY.format(paths=list(paths), library=library)).decode().splitlines():
+        folders = [str(parent) for parent in (*reversed(PurePosixPath(library).parents), library)][1:]
+        program = _SURVEY.format(paths=list(paths), folders=folders, library=library)
+        for line in self.exec(program).decode().splitlines():
             digest, size, path = line.split(" ", 2)
+            if digest in ("f", "d"):
+                is_, wanted = ("a file", "a folder") if digest == "f" else ("a folder", "a file")
+                hint = f"move what you need from it, then remove it: mpremote fs rm -r :{path[1:]}"
+                raise ToolError(f"{path} on the board is {is_}, and the firmware needs {wanted} of that name", hint)
             if digest == "+":
                 found.setdefault(path, Found())
             elif digest != "-":
@@ -191,6 +231,7 @@ class Board(SerialTransport):
 def opened(port: str, open_board: Callable[..., Board] = Board) -> Iterator[Board]:
     """The board at `port`, held alone. Whatever fails inside becomes a ToolError; after one of ours its program is
     started anew, since the board itself is well."""
+    port = ports.named(port)
     try:
         board = open_board(port, SPEED, timeout=REPL_SECONDS)
     except TransportError:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from espdps import files
+from espdps import files, inputs
 from espdps.commands import output, secrets
 from espdps.commands.options import (
     AsJson,
@@ -146,7 +146,7 @@ def sas(
         key = secrets.device_key(registration_id, group_key_file, device_key_file, {})
     expires = int(time.time()) + seconds
     if hub:
-        token = keys.hub_token(hub, registration_id, key, expires)
+        token = keys.hub_token(inputs.host(hub, "--hub", folders.PORT), registration_id, key, expires)
     elif id_scope:
         token = keys.dps_token(id_scope, registration_id, key, expires)
     else:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
@@ -50,7 +48,7 @@ def new(
     device_key_file: DeviceKeyFile = None,
     onboarding_cert: Annotated[
         Path | None,
-        typer.Option("--onboarding-cert", help="Client certificate for DPS, PEM, leaf first: X.509 enrollment."),
+        typer.Option("--onboarding-cert", help="Client certificate for DPS, leaf first, PEM or DER: X.509 enrollment."),
     ] = None,
     onboarding_key_file: Annotated[
         Path | None, typer.Option("--onboarding-key-file", help="Its private key, PEM or DER without a passphrase.")
@@ -65,7 +63,7 @@ def new(
     ] = None,
     dps_host: Annotated[str | None, typer.Option(help=f"Else {folders.AZURE_HOST}.")] = None,
     port: Annotated[int | None, typer.Option(help=f"Of DPS and hub. Else {folders.PORT}.")] = None,
-    roots_file: Annotated[Path | None, typer.Option("--roots", help="Trusted roots, PEM. Else Azure's.")] = None,
+    roots_file: Annotated[Path | None, typer.Option("--roots", help="Trusted roots, PEM or DER. Else Azure's.")] = None,
     sim: SimFolder = None,
     devices_folder: Devices,
     force: Annotated[bool, typer.Option("--force", help="Replace a device folder, its private key too.")] = False,
@@ -116,7 +114,7 @@ def new(
         onboarding=onboarding,
         roots=secrets.trusted_roots(roots_file, info),
         key_kind=None if no_csr else key_type.value,
-        dps_host=dps_host or info.get("host") or folders.AZURE_HOST,
+        dps_host=folders.dps_host(dps_host or info.get("host")),
         port=port or info.get("mqtt_port") or folders.PORT,
         spread=5 if info else None,  # no fleet there, but a person who waits
         wifi_ssid=wifi_ssid,
@@ -125,8 +123,7 @@ def new(
     )
     folder = folders.create(plan, devices_folder, force=force)
     if as_json:
-        manifest = json.loads((folder / "manifest.json").read_bytes())
-        output.print_json({"folder": str(folder), **manifest})
+        output.print_json({"folder": str(folder), **folders.read_json(folder / "manifest.json")})
     else:
         made = "settings, " + ("onboarding certificate" if onboarding else "device key")
         if not no_csr:
@@ -224,8 +221,7 @@ def _folder_findings(
     folder = next((path for path in (devices_folder / device, Path(device)) if path.is_dir()), None)
     if folder is None:
         raise ToolError(f"no device {device!r} in {devices_folder}", "esp-dps new makes one", WRONG_USE)
-    given = group_key_file or secrets.GROUP_KEY in os.environ  # never asked for
-    key = secrets.group_key(group_key_file) if given else None
+    key = secrets.group_key(group_key_file) if secrets.has_group_key(group_key_file) else None
     found = worker.examine(folder, group_key=key, firmware=firmware, app=project.app())
     if network and not any(finding.wrong and finding.where in ("device.json", "roots.pem") for finding in found):
         from espdps.azure import reach

@@ -13,7 +13,7 @@ from espdps.azure.dps_client import DpsClient
 from espdps.azure.enrollment import Body
 from espdps.commands import output, secrets
 from espdps.commands.enroll_target import ByAz, Endpoint, PolicyKeyFile, PolicyName, Sim, Target, say_done
-from espdps.commands.options import AsJson, CaFolder, PassphraseFile
+from espdps.commands.options import AsJson, Auth, AuthKind, CaFolder, PassphraseFile
 from espdps.credentials import authority, formats
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ def list_(
     endpoint: Endpoint = None,
     policy_name: PolicyName = service_client.OWNER,
     policy_key_file: PolicyKeyFile = None,
+    auth: Auth = AuthKind.key,
     by_az: ByAz = False,
     as_json: AsJson = False,
 ) -> None:
@@ -44,7 +45,7 @@ def list_(
     def do(client: DpsClient) -> None:
         output.show_rows([_authority(one) for one in client.authorities()], "no certificates", as_json)
 
-    target = Target(sim, endpoint, policy_name, policy_key_file, by_az)
+    target = Target(sim, endpoint, policy_name, policy_key_file, by_az, auth)
     target.run(do, lambda tool: [tool.authority("list")])
 
 
@@ -56,6 +57,7 @@ def upload(
     endpoint: Endpoint = None,
     policy_name: PolicyName = service_client.OWNER,
     policy_key_file: PolicyKeyFile = None,
+    auth: Auth = AuthKind.key,
     by_az: ByAz = False,
     as_json: AsJson = False,
 ) -> None:
@@ -70,7 +72,7 @@ def upload(
     def do(client: DpsClient) -> None:
         output.show_rows([_authority(client.upload(name, pem))], "", as_json)
 
-    target = Target(sim, endpoint, policy_name, policy_key_file, by_az)
+    target = Target(sim, endpoint, policy_name, policy_key_file, by_az, auth)
     target.run(do, lambda tool: [tool.upload(name, cert)])
 
 
@@ -81,6 +83,7 @@ def verify(
     endpoint: Endpoint = None,
     policy_name: PolicyName = service_client.OWNER,
     policy_key_file: PolicyKeyFile = None,
+    auth: Auth = AuthKind.key,
     *,
     folder: CaFolder,
     issuer: Annotated[str, typer.Option(help="Which of its certificates it is.")] = authority.ROOT,
@@ -109,7 +112,7 @@ def verify(
         words = ("--path", "proof.pem", "--etag", tool.etag(name))
         return [tool.code(name), made, tool.authority("verify", name, *words)]
 
-    Target(sim, endpoint, policy_name, policy_key_file, by_az).run(do, print_az)
+    Target(sim, endpoint, policy_name, policy_key_file, by_az, auth).run(do, print_az)
 
 
 @app.command("delete")
@@ -119,6 +122,7 @@ def delete(
     endpoint: Endpoint = None,
     policy_name: PolicyName = service_client.OWNER,
     policy_key_file: PolicyKeyFile = None,
+    auth: Auth = AuthKind.key,
     by_az: ByAz = False,
     as_json: AsJson = False,
 ) -> None:
@@ -133,7 +137,7 @@ def delete(
         client.delete_authority(name)
         say_done(name, "deleted", as_json)
 
-    target = Target(sim, endpoint, policy_name, policy_key_file, by_az)
+    target = Target(sim, endpoint, policy_name, policy_key_file, by_az, auth)
     target.run(do, lambda tool: [tool.authority("delete", name, "--etag", tool.etag(name))])
 
 

@@ -4,6 +4,7 @@ Knows no command. The key of a policy is asked for only when something is to be 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,22 +12,31 @@ from typing import Annotated, Any
 
 import typer
 
-from espdps import files
-from espdps.azure import az, service_client
+from espdps import files, inputs
+from espdps.azure import az, enrollment, entra, service_client
 from espdps.azure.dps_client import DpsClient
 from espdps.azure.enrollment import Body, Key
 from espdps.commands import output, secrets
-from espdps.commands.options import SIM_DEFAULT
+from espdps.commands.options import SIM_DEFAULT, AuthKind
 from espdps.devices import folders, project
 from espdps.errors import WRONG_USE, ToolError
 
-Sim = Annotated[
-    Path | None, typer.Option("--sim", help="Folder of a running simulator.", show_default=SIM_DEFAULT)
-]
+Id = Annotated[str, typer.Argument(metavar="ID", help="Registration ID, or with --group the group's name.")]
+OfGroup = Annotated[bool, typer.Option("--group", help="It is an enrollment group.")]
+Sim = Annotated[Path | None, typer.Option("--sim", help="Folder of a running simulator.", show_default=SIM_DEFAULT)]
 Endpoint = Annotated[str | None, typer.Option(help="NAME.azure-devices-provisioning.net")]
 PolicyName = Annotated[str, typer.Option(help="Shared access policy of --endpoint.")]
 PolicyKeyFile = Annotated[Path | None, typer.Option(help="File with that policy's key, base64.")]
+ApiVersion = Annotated[
+    str,
+    typer.Option(
+        "--api-version",
+        help="Version of the service API; 2025-07-01-preview for a credential policy from before, by its name alone.",
+    ),
+]
 ByAz = Annotated[bool, typer.Option("--az", help="Only print the commands of az that do the same.")]
+
+_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?")
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,13 @@ class Target:
     policy: str
     key_file: Path | None
     by_az: bool
+    auth: AuthKind = AuthKind.key
+    api: str = enrollment.API
+
+    def __post_init__(self) -> None:
+        """Raises ToolError for a version that cannot be one."""
+        if not _VERSION.fullmatch(self.api):
+            raise ToolError(f"{self.api!r} is not an API version", f"Use {enrollment.API}.", WRONG_USE)
 
     @property
     def simulator(self) -> Path | None:
@@ -47,10 +64,10 @@ class Target:
     def run(self, do: Callable[[DpsClient], None], print_az: Callable[[az.Az], list[str]]) -> None:
         if self.by_az:
             name = self.endpoint.partition(".")[0] if self.endpoint else None
-            for line in print_az(az.Az(name)):
+            for line in print_az(az.Az(name, login=self.auth is AuthKind.entra)):
                 print(line)
             return
-        do(DpsClient(self.service()))
+        do(DpsClient(self.service(), self.api))
 
     def service(self) -> service_client.Service:
         sim = self.simulator
@@ -58,8 +75,10 @@ class Target:
             hint = "give --sim DIR or --endpoint NAME.azure-devices-provisioning.net"
             raise ToolError("exactly one DPS is needed", hint, WRONG_USE)
         if sim is not None:
-            return service_client.simulator(folders.read_simulator(sim))
+            return service_client.simulator(folders.read_simulator(sim), self.auth is AuthKind.entra)
         assert self.endpoint is not None
+        if self.auth is AuthKind.entra:
+            return service_client.azure_by_entra(self.endpoint, entra.authorization())
         return service_client.azure(self.endpoint, self.policy, secrets.policy_key(self.key_file))
 
 
@@ -68,11 +87,17 @@ def key(path: Path | None) -> Key | None:
 
 
 def read_key(path: Path) -> Key:
-    try:
-        text = files.read(path).decode().strip()
-    except UnicodeDecodeError:
-        raise ToolError(f"{path} is not text", "it holds the key in base64, in one line: copy it anew") from None
-    return Key(text, az.content_of(path))
+    return Key(secrets.key_file(path), az.content_of(path))
+
+
+def read_url(path: Path) -> Key:
+    """A URL with a key in it, out of a file."""
+    return Key(inputs.bare(inputs.decode(files.read(path), str(path))), az.content_of(path))
+
+
+def hub_names(names: list[str] | None) -> list[str]:
+    """Host names of hubs, also out of URLs. Raises ToolError."""
+    return [inputs.host(name, "--hub", folders.PORT) for name in names or ()]
 
 
 def pair(primary: Any, secondary: Any, option: str, read: Callable[[Any], Any]) -> list[Any]:

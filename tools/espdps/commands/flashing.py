@@ -67,8 +67,8 @@ def flash(
     With CircuitPython the files go to the board's CIRCUITPY drive, --drive or the one that is mounted. Reset the board
     then: boot.py gives it its drive.
 
-    A board is bound to its device by its chip's unique id, in boards.csv beside the device folders. Another device on
-    that board, or another board for that device, needs --rebind.
+    A board is bound to its device by its chip's unique id, in .esp-dps/boards.csv beside the device folders. Another
+    device on that board, or another board for that device, needs --rebind.
 
     With --all the CSV has a column registration_id, and may have board, port and chip_id. A board that is bound gets
     its own device again; the others get the next free ones that fit their chip, in the CSV's order. Exit code 1 if any
@@ -170,6 +170,8 @@ def _show(done: Flashed, options: Options, as_json: bool) -> None:
         raise typer.Exit(FAILED)
     if done.fault:
         output.err.print(f"esp-dps: not connected: {done.fault.step} {done.fault.code}", soft_wrap=True)
+        for obstacle in done.obstacles:
+            output.err.print(f"         look at {obstacle}", soft_wrap=True)
         raise typer.Exit(REFUSED if done.fault.refused else FAILED)
 
 

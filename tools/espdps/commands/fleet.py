@@ -51,7 +51,7 @@ def fleet(
     wifi_password_file: Annotated[Path | None, typer.Option(help="File with its password; empty: open.")] = None,
     dps_host: Annotated[str | None, typer.Option(help=f"Else {folders.AZURE_HOST}.")] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help=f"Else {folders.PORT}.")] = None,
-    roots_file: Annotated[Path | None, typer.Option("--roots", help="Trusted roots, PEM. Else Azure's.")] = None,
+    roots_file: Annotated[Path | None, typer.Option("--roots", help="Trusted roots, PEM or DER. Else Azure's.")] = None,
     sim: SimFolder = None,
     *,
     devices_folder: Devices,
@@ -124,7 +124,7 @@ def fleet(
         group_key=_group_key(plan_file, names, group_key_file, info),
         secondary_group_key=secrets.group_key(secondary_group_key_file) if secondary_group_key_file else None,
         key_kind=None if no_csr else key_type.value,
-        dps_host=dps_host or info.get("host") or folders.AZURE_HOST,
+        dps_host=folders.dps_host(dps_host or info.get("host")),
         port=port or info.get("mqtt_port") or folders.PORT,
         spread=5 if info else None,
         wifi_ssid=wifi_ssid,
@@ -161,16 +161,14 @@ def fleet(
             ) from None
     if as_json:
         output.print_json(
-            {**asdict(totals), "rate": round(totals.rate, 1), "to": str(devices_folder)}
-            | {"manifest": str(manifest)}
+            {**asdict(totals), "rate": round(totals.rate, 1), "to": str(devices_folder)} | {"manifest": str(manifest)}
         )
     else:
         if bad > SHOWN:
             output.err.print(f"… and {bad - SHOWN:,} more bad rows: see the manifest", soft_wrap=True)
         rate = f" in {totals.seconds:.1f} s, {totals.rate:,.0f} a second" if totals.made else ""
         output.out.print(
-            f"{devices_folder}: {totals.made:,} made{rate}; "
-            f"{totals.kept:,} kept from before, {totals.bad:,} bad rows",
+            f"{devices_folder}: {totals.made:,} made{rate}; {totals.kept:,} kept from before, {totals.bad:,} bad rows",
             soft_wrap=True,
         )
         output.out.print(f"{manifest}: what became of each row", soft_wrap=True)
@@ -183,9 +181,7 @@ def _group_key(plan_file: Path, names: list[str], path: Path | None, info: dict[
     own = {"device_key_file", "onboarding_cert"}.intersection(names)
     if own and all(isinstance(r, plan.Bad) or r.device_key_file or r.onboarding_cert for r in plan.read(plan_file)):
         return None
-    key = secrets.simulators_group_key(info) if info and not path else secrets.group_key(path)
-    keys.decode_key(key, "group key")
-    return key
+    return secrets.simulators_group_key(info) if info and not path else secrets.group_key(path)
 
 
 class _Rate(ProgressColumn):

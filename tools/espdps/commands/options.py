@@ -29,6 +29,16 @@ Devices = Annotated[
         show_default="devices/ of the project folder",
     ),
 ]
+
+
+class AuthKind(str, Enum):
+    """How a service is asked: by Microsoft Entra ID, or by a key of a shared access policy."""
+
+    entra = "entra"
+    key = "key"
+
+
+Auth = Annotated[AuthKind, typer.Option(help="Sign in by Microsoft Entra ID, or by the key of a shared access policy.")]
 CaFolder = Annotated[
     Path,
     typer.Option(
@@ -41,7 +51,7 @@ CaFolder = Annotated[
 Port = Annotated[
     str,
     typer.Option(
-        help="Serial port, for example /dev/ttyUSB0.",
+        help="Serial port, for example /dev/ttyUSB0, COM5 or u0.",
         default_factory=project.port,
         show_default="ESPDPS_PORT, else port in esp-dps.toml",
     ),
@@ -63,9 +73,7 @@ RunningSim = Annotated[
 BOARD_DEFAULT = "ESPDPS_BOARD, else board in esp-dps.toml"
 IdScope = Annotated[
     str | None,
-    typer.Option(
-        help="ID scope of the DPS instance.", show_default="ESPDPS_ID_SCOPE, else id_scope in esp-dps.toml"
-    ),
+    typer.Option(help="ID scope of the DPS instance.", show_default="ESPDPS_ID_SCOPE, else id_scope in esp-dps.toml"),
 ]
 WifiSsid = Annotated[
     str | None, typer.Option(help="Name of the Wi-Fi network.", show_default="wifi_ssid in esp-dps.toml")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from espdps import locks
+from espdps import inputs, locks
 from espdps.commands.options import SIM_DEFAULT, SimFolder
 from espdps.devices import folders, profiles, project
 from espdps.errors import WRONG_USE, ToolError, of_system
@@ -60,6 +60,13 @@ def sim(
     limits: Annotated[
         bool, typer.Option("--limits", help="Answer 429 beyond 1,000 registrations a minute, or 5 polls in 10 s.")
     ] = False,
+    mqtt_port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="MQTT port of DPS and IoT Hub (default: the last one, or a free one)."),
+    ] = None,
+    https_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="HTTPS port of the service APIs (default: likewise).")
+    ] = None,
     log: Annotated[Log, typer.Option(help="One line an event: for a person, or JSON.")] = Log.TEXT,
 ) -> None:
     """Serve a simulator of DPS and IoT Hub.
@@ -80,6 +87,7 @@ def sim(
       esp-dps sim --dir build/sim --state build/sim/state.db \\
           --hub north.localhost,latency=20 --hub south.localhost,weight=3
       esp-dps sim --dir build/sim --scenario bad-day.toml --log json
+      sudo esp-dps sim --dir build/sim --mqtt-port 8883 --https-port 443
 
     \b
     bad-day.toml
@@ -104,7 +112,7 @@ def sim(
     from espdps.simulator.trouble import scenario as scenarios
 
     try:
-        rules = scenarios.parse(scenario.read_text()) if scenario else Scenario()
+        rules = scenarios.parse(inputs.decode(scenario.read_bytes(), str(scenario))) if scenario else Scenario()
     except OSError as error:
         raise of_system(error, scenario, exit_code=WRONG_USE) from None
     except ValueError as error:
@@ -112,6 +120,7 @@ def sim(
     given: dict[str, Any] = {"scenario": rules, "state": state}
     if limits:
         given.update(registrations_a_minute=REGISTRATIONS_A_MINUTE, polls_in_10_seconds=POLLS_IN_10_SECONDS)
+    given.update({name: port for name, port in (("mqtt_port", mqtt_port), ("https_port", https_port)) if port})
     if certificate_seconds is not None:
         given["certificate_seconds"] = certificate_seconds
     if hubs:
@@ -128,6 +137,9 @@ def sim(
     except StateFileError as error:
         raise ToolError(str(error), "take another --state, or stop the one that has it") from None
     except OSError as error:
+        if error.errno == errno.EACCES and (mqtt_port or https_port):
+            hint = "run it as root, or forward the port to another one: see docs/simulator.md"
+            raise ToolError("ports below 1024 are for root on this machine", hint) from None
         if error.errno != errno.EADDRINUSE:
             raise
         hint = f"stop that, or remove {folder / 'ports.json'} and flash the boards with the new port"

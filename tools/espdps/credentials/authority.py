@@ -10,12 +10,11 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from espdps import files
-from espdps.credentials import formats, keys
+from espdps import files, inputs
+from espdps.credentials import formats, keys, pairs
 from espdps.credentials.formats import Ask
 from espdps.credentials.keys import PrivateKey
 from espdps.errors import WRONG_USE, ToolError
@@ -91,6 +90,7 @@ def proof(code: str, issuer: Issuer, days: int = PROOF_DAYS) -> x509.Certificate
 
     The key it is for is thrown away; nobody is to use this certificate. Raises ToolError.
     """
+    code = inputs.bare(code)
     if not _CODE.fullmatch(code):
         raise ToolError("that is no verification code", "the portal shows it: about 48 letters and digits", WRONG_USE)
     public = keys.new_key("ec-p256").public_key()
@@ -102,6 +102,8 @@ def load(folder: Path, name: str, ask: Ask) -> Issuer:
 
     Raises ToolError if its files are missing, do not fit together, are no CA's, or their time is over.
     """
+    if folder.is_dir():
+        files.finish(folder)
     certificate_file, key_file = folder / f"{name}.crt", folder / f"{name}.key"
     if not os.path.isfile(certificate_file):
         others = [path.stem for path in files.listing(folder, ".crt")]
@@ -143,8 +145,8 @@ def _above(certificate: x509.Certificate, folder: Path) -> tuple[x509.Certificat
     """The issuers of a certificate up to a root, out of a folder."""
     known = [formats.certificates(files.read(path), str(path))[0] for path in files.listing(folder, ".crt")]
     path = [certificate]
-    while not _issued(path[-1], path[-1]):
-        parents = [one for one in known if _issued(path[-1], one) and one not in path]
+    while not pairs.issued_by(path[-1], path[-1]):
+        parents = [one for one in known if pairs.issued_by(path[-1], one) and one not in path]
         if not parents:
             raise ToolError(
                 f"{folder} has no certificate of the issuer of {_title(path[-1])}",
@@ -152,14 +154,6 @@ def _above(certificate: x509.Certificate, folder: Path) -> tuple[x509.Certificat
             )
         path.append(parents[0])
     return tuple(path[1:])
-
-
-def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (InvalidSignature, *formats.BAD):
-        return False
-    return True
 
 
 def _is_ca(certificate: x509.Certificate) -> bool:

@@ -3,6 +3,7 @@ Nothing here opens a file, and no exception text holds what was read."""
 
 from __future__ import annotations
 
+import base64
 import re
 import warnings
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.utils import CryptographyDeprecationWarning
 
+from espdps import inputs
 from espdps.credentials.keys import KINDS, PrivateKey, key_der
 from espdps.errors import WRONG_USE, ToolError
 
@@ -35,6 +37,11 @@ BAD = (
 )
 LONGEST_PASSPHRASE = 1023  # bytes; openssl takes no longer one
 
+CERTIFICATES = ("CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE")  # labels of PEM blocks
+
+_LINE = re.compile(rb".{1,64}")
+_NO_BASE64 = re.compile(rb"\s|\\[rn]")  # also the \n that JSON and environment files write for a line end
+_PKCS7 = bytes.fromhex("06092a864886f70d010702")  # signedData (RFC 2315)
 _BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----")
 _CURVES = {"secp256r1": "p256", "secp384r1": "p384", "secp521r1": "p521"}
 
@@ -50,15 +57,32 @@ class Block:
     text: bytes | None = field(repr=False)
 
 
+def plain(content: bytes) -> bytes:
+    """PEM or DER, out of base64 of DER and of text with a byte-order mark as well."""
+    content = inputs.without_mark(content)
+    if b"-----BEGIN" not in content and content[:1] != b"\x30":
+        try:
+            der = base64.b64decode(b"".join(content.split()), validate=True)
+        except ValueError:
+            return content
+        return der if der[:1] == b"\x30" else content
+    return content
+
+
 def pem_blocks(content: bytes) -> list[Block]:
-    """The blocks of a PEM file in their order; what is between them is left out."""
+    """The blocks of a PEM file in their order, each with lines as openssl has them; what is between is left out."""
     blocks = []
+    rest = b""
     begins = list(_BEGIN.finditer(content))
     for begin, following in zip_longest(begins, begins[1:]):
         stop = following.start() if following else len(content)
-        end = content.find(b"-----END " + begin[1] + b"-----", begin.end(), stop)
-        text = None if end < 0 else content[begin.start() : content.index(b"-----", end + 5) + 5] + b"\n"
-        blocks.append(Block(begin[1].decode(), text))
+        label, closing = begin[1].decode(), b"-----END " + begin[1] + b"-----"
+        body, closed, rest = content[begin.end() : stop].partition(closing)
+        if b":" not in body:  # no headers of a traditional encryption, so that only base64 counts
+            body = b"\n" + b"\n".join(_LINE.findall(_NO_BASE64.sub(b"", body))) + b"\n"
+        blocks.append(Block(label, begin[0] + body + closing + b"\n" if closed else None))
+    if rest.strip().startswith(b"-----"):
+        blocks.append(Block("PEM block", None))  # one more, cut off in its first line
     return blocks
 
 
@@ -113,30 +137,51 @@ class Locked(ToolError):
     """There is no passphrase for something that needs one."""
 
 
+def load_private(content: bytes, passphrase: bytes | None) -> Any:
+    """A private key of any type: one PEM block, or DER. Raises TypeError if it wants a passphrase, else one of BAD."""
+    pem_form = content.startswith(b"-----BEGIN")
+    if content.startswith(b"-----BEGIN OPENSSH"):
+        try:
+            return serialization.load_ssh_private_key(content, passphrase)
+        except UnsupportedAlgorithm:
+            hint = "ssh-keygen -p -m PKCS8 -f FILE writes it in a form that is read"
+            raise ToolError("an OpenSSH key with a passphrase cannot be read", hint) from None
+    try:
+        return (serialization.load_pem_private_key if pem_form else serialization.load_der_private_key)(
+            content, passphrase
+        )
+    except ValueError:
+        # An EC key whose number has not the length that RFC 5915 demands: only openssl itself reads it.
+        from OpenSSL import crypto
+
+        try:
+            if pem_form:  # never without a passphrase: it would ask for one at the terminal
+                return crypto.load_privatekey(crypto.FILETYPE_PEM, content, passphrase or b"").to_cryptography_key()
+            return crypto.load_privatekey(crypto.FILETYPE_ASN1, content).to_cryptography_key()
+        except crypto.Error:
+            raise ValueError from None
+
+
 def private_key(content: bytes, ask: Ask, what: str) -> PrivateKey:
-    """A private key of one of KINDS, PEM (the first in the file) or DER: PKCS #8, PKCS #1 or SEC 1.
+    """A private key of one of KINDS, PEM (the first in the file) or DER: PKCS #8, PKCS #1, SEC 1 or OpenSSH.
 
     Raises ToolError that calls it `what`.
     """
-    load: Callable[..., Any] = serialization.load_der_private_key
-    blocks = pem_blocks(content)
-    if blocks:
-        load = serialization.load_pem_private_key
+    content = plain(content)
+    if blocks := pem_blocks(content):
         found = [block for block in blocks if block.label.endswith("PRIVATE KEY")]
         if not found:
-            raise ToolError(
-                f"{what} holds no private key",
-                f"take another file: this one has {', '.join(block.label for block in blocks)}",
-            )
+            raise ToolError(f"{what} holds no private key", _other(blocks))
         if found[0].text is None:
             raise ToolError(f"{what} is truncated: its private key has no end", "take another copy")
         content = found[0].text
     try:
-        key = unlock(lambda passphrase: load(content, passphrase), ask, what)
+        key = unlock(lambda passphrase: load_private(content, passphrase), ask, what)
     except BAD:
         raise ToolError(
             f"{what} is no private key, or a damaged one",
-            "take one in PEM or DER (PKCS #8, PKCS #1, SEC 1); esp-dps inspect says what a file holds",
+            _named(content)
+            or "take one in PEM or DER (PKCS #8, PKCS #1, SEC 1); esp-dps inspect says what a file holds",
         ) from None
     if not isinstance(key, (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey)) or kind_of(key.public_key()) not in KINDS:
         raise ToolError(
@@ -147,19 +192,52 @@ def private_key(content: bytes, ask: Ask, what: str) -> PrivateKey:
 
 def certificates(content: bytes, what: str) -> list[x509.Certificate]:
     """The certificates of a PEM file in their order, or the one of a DER file. Raises ToolError with `what` in it."""
+    content = plain(content)
+    blocks = pem_blocks(content)
+    if cut := [block.label for block in blocks if block.text is None]:
+        raise ToolError(f"{what} is truncated: its last {cut[0]} has no end", "take another copy")
+    found = [block for block in blocks if block.label in CERTIFICATES]
+    if blocks and not found:
+        raise ToolError(f"{what} holds no certificate", _other(blocks))
     try:
-        if not pem_blocks(content):
-            return [x509.load_der_x509_certificate(content)]
-        return x509.load_pem_x509_certificates(content)
+        return [certificate(block) for block in found] or [x509.load_der_x509_certificate(content)]
     except BAD:
-        raise ToolError(f"{what} holds no certificate, or a damaged one", _TAKE) from None
+        raise ToolError(f"{what} holds no certificate, or a damaged one", _named(content) or _TAKE) from None
+
+
+def certificate(block: Block) -> x509.Certificate:
+    """The certificate of a block with one of the labels CERTIFICATES. Raises one of BAD."""
+    der = base64.b64decode(b"".join((block.text or b"").split(b"-----")[2].split()), validate=True)
+    if block.label == "TRUSTED CERTIFICATE":  # openssl's own: what it may be trusted for follows
+        der = der[: len(der) + missing_bytes(der)]
+    return x509.load_der_x509_certificate(der)
+
+
+def is_pfx(content: bytes) -> bool:
+    """Whether this is a PFX: a sequence that starts with version 3 (RFC 7292, section 4), in DER or BER."""
+    start = 2 + (content[1] - 0x80 if len(content) > 1 and content[1] > 0x80 else 0)
+    return content[:1] == b"\x30" and content[start : start + 3] == b"\x02\x01\x03"
+
+
+def _other(blocks: list[Block]) -> str:
+    return f"take another file: this one has {', '.join(block.label for block in blocks)}"
+
+
+def _named(der: bytes) -> str:
+    """What to do with a file of another kind, if it is known."""
+    if is_pfx(der):
+        return "it is a PFX: esp-dps pfx import takes key and certificates out of it"
+    if _PKCS7 in der[:32]:
+        return "it is PKCS #7 (.p7b): openssl pkcs7 -inform DER -print_certs takes the certificates out of it"
+    return ""
 
 
 def request(content: bytes, what: str) -> x509.CertificateSigningRequest:
     """A PKCS #10 request, PEM or DER, whose signature is good. Raises ToolError that calls it `what`."""
-    load = x509.load_pem_x509_csr if pem_blocks(content) else x509.load_der_x509_csr
+    content = plain(content)
+    found = [block for block in pem_blocks(content) if block.label.endswith("CERTIFICATE REQUEST")]
     try:
-        csr = load(content)
+        csr = x509.load_pem_x509_csr(found[0].text or b"") if found else x509.load_der_x509_csr(content)
         good = csr.is_signature_valid
     except BAD:
         raise ToolError(f"{what} is no certificate signing request, or a damaged one", _TAKE) from None

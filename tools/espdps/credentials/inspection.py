@@ -17,11 +17,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from OpenSSL import crypto
 
+from espdps import inputs
 from espdps.credentials import formats, pfx
 from espdps.credentials.formats import Ask, kind_of, spki
 from espdps.errors import ToolError
 
-_TOKEN = "sharedaccesssignature "
+_TOKEN = re.compile(r"sharedaccesssignature([\s=]+|$)(?!sharedaccess)", re.I)
+_BEHIND = re.compile(r"[\"'`;,}\s]*$|[\"'`;,].*|\s+[A-Za-z-]+: .*", re.S)  # of a token in JSON, in a header, in quotes
 _KEY_LENGTHS = range(16, 65)  # bytes of a symmetric key
 _USES = {"clientAuth": "TLS client", "serverAuth": "TLS server"}
 
@@ -81,18 +83,19 @@ def inspect(sources: Iterable[tuple[str, bytes]], ask: Ask, now: datetime | None
 
 
 def _recognise(name: str, content: bytes, ask: Ask, now: datetime) -> list[Item]:
+    content = inputs.without_mark(content)
     blocks = formats.pem_blocks(content)
     if blocks:
         items = [item for block in blocks for item in _pem(name, block, ask, now)]
         return items or [Item(name, "unknown", problems=["EC parameters only, no key"])]
     try:
-        text = content.decode("utf-8-sig").strip()
+        text = content.decode().strip()
     except UnicodeDecodeError:
         text = ""
     if not text or not text.replace("\r", "").replace("\n", "").isprintable():
         return _der(name, content, "DER", ask, now) if content[:1] == b"\x30" else [_unknown(name)]
-    if text.lower().startswith(_TOKEN.strip()):
-        return [_token(name, text, now)]
+    if found := _TOKEN.search(text):
+        return [_token(name, found[1], _BEHIND.sub("", text[found.end() :], count=1), now)]
     return _base64(name, text, ask, now)
 
 
@@ -112,11 +115,11 @@ def _pem(name: str, block: formats.Block, ask: Ask, now: datetime) -> list[Item]
     try:
         if block.label.endswith("PRIVATE KEY"):
             form = f"PEM, {block.label}"
-            return [_private(name, block.text, form, serialization.load_pem_private_key, ask)]
+            return [_private(name, block.text, form, ask)]
         if block.label.endswith("CERTIFICATE REQUEST"):
             return [_request(name, x509.load_pem_x509_csr(block.text), "PEM")]
-        if block.label in ("CERTIFICATE", "X509 CERTIFICATE"):
-            return [_certificate(name, x509.load_pem_x509_certificate(block.text), "PEM", now)]
+        if block.label in formats.CERTIFICATES:
+            return [_certificate(name, formats.certificate(block), "PEM", now)]
         if block.label.endswith("PUBLIC KEY"):
             return [_key(name, "public key", serialization.load_pem_public_key(block.text), {"format": "PEM"})]
     except formats.BAD:
@@ -130,12 +133,12 @@ def _der(name: str, der: bytes, form: str, ask: Ask, now: datetime) -> list[Item
         return [Item(name, "unreadable", problems=[f"truncated: {missing} bytes are missing"])]
     if missing < 0:
         return [Item(name, "unreadable", problems=[f"damaged: {-missing} bytes too many at its end"])]
-    if pfx.looks_like(der):
+    if formats.is_pfx(der):
         return _pfx(name, der, ask, now)
     for read in (
         lambda: _certificate(name, x509.load_der_x509_certificate(der), form, now),
         lambda: _request(name, x509.load_der_x509_csr(der), form),
-        lambda: _private(name, der, form, serialization.load_der_private_key, ask),
+        lambda: _private(name, der, form, ask),
         lambda: _key(name, "public key", serialization.load_der_public_key(der), {"format": form}),
     ):
         try:
@@ -177,13 +180,13 @@ def _pfx(name: str, content: bytes, ask: Ask, now: datetime) -> list[Item]:
     return items or [Item(name, "PFX", {"format": "PFX"}, ["nothing in it"])]
 
 
-def _private(name: str, content: bytes, form: str, load: Any, ask: Ask) -> Item:
+def _private(name: str, content: bytes, form: str, ask: Ask) -> Item:
     encrypted = False
 
     def opened(passphrase: bytes | None) -> Any:
         nonlocal encrypted
         encrypted = passphrase is not None
-        return load(content, passphrase)
+        return formats.load_private(content, passphrase)
 
     try:
         key = formats.unlock(opened, ask, name)
@@ -256,10 +259,12 @@ def _use(certificate: x509.Certificate) -> list[str]:
     return use
 
 
-def _token(name: str, text: str, now: datetime) -> Item:
+def _token(name: str, gap: str, text: str, now: datetime) -> Item:
     fields: dict[str, str] = {}
     problems = []
-    for part in text[len(_TOKEN) :].strip().split("&"):
+    if len((gap + text).splitlines()) > 1 or len(text.split()) > 1:
+        problems.append("broken over several lines: a token is one line without spaces")
+    for part in "".join(text.split()).split("&"):
         key, _, value = part.partition("=")
         if key in fields:
             problems.append(f"{key} twice")

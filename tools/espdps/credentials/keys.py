@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
+from espdps import inputs
 from espdps.errors import WRONG_USE, ToolError
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
@@ -30,6 +31,7 @@ KINDS: dict[str, Callable[[], PrivateKey]] = {
 }
 DEFAULT_KIND = "ec-p384"
 LONGEST_COMMON_NAME = 64  # RFC 5280, appendix A.1: ub-common-name
+_BASE64 = dict.fromkeys(map(ord, inputs.INVISIBLE)) | {ord("-"): "+", ord("_"): "/"}
 _REGISTRATION_ID = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._:-]{0,126}[A-Za-z0-9])?")
 
 
@@ -99,15 +101,36 @@ def csr_der(key: PrivateKey, registration_id: str) -> bytes:
     return csr(key, registration_id).public_bytes(serialization.Encoding.DER)
 
 
-def decode_key(key_b64: str, what: str = "key") -> bytes:
-    """The bytes of a symmetric key as the portal shows it, in base64. Raises ToolError that calls the key `what`."""
+def symmetric_key(text: str, what: str = "key") -> str:
+    """A symmetric key in base64, in one line, out of what a file or a prompt gave. Raises ToolError that calls it
+    `what`; base64 for URLs, line ends, quotes and invisible characters are read."""
+    text = inputs.bare(text)
     try:
-        key = base64.b64decode(key_b64.strip(), validate=True)
+        key = base64.b64decode("".join(line.strip() for line in text.splitlines()).translate(_BASE64), validate=True)
     except (binascii.Error, ValueError):
         key = b""
     if not 16 <= len(key) <= 64:  # the service accepts 16 to 64 bytes and makes 64, formerly 32
-        raise ToolError(f"the {what} is not a key in base64", "copy it whole, with the = signs at its end", WRONG_USE)
-    return key
+        raise ToolError(*_no_key(text, what), WRONG_USE)
+    return base64.b64encode(key).decode()
+
+
+def _no_key(text: str, what: str) -> tuple[str, str]:
+    """What stands in the place of a symmetric key, and what is wanted."""
+    lower = text.lower()
+    if "sharedaccesskey=" in lower:
+        return f"the {what} is a connection string", "give only what follows SharedAccessKey="
+    if "sharedaccesssignature" in lower:
+        return f"the {what} is a SAS token", "give the key from which tokens are made"
+    if text.startswith(("{", "[")):
+        return f"the {what} is JSON", "give only the value of primaryKey: az … --query … --output tsv prints it"
+    if "-----begin" in lower:
+        return f"the {what} is a PEM file", "give the symmetric key, in base64; a private key has other options"
+    return f"the {what} is not a key in base64", "copy it whole, with the = signs at its end"
+
+
+def decode_key(key_b64: str, what: str = "key") -> bytes:
+    """The bytes of a symmetric key as `symmetric_key` reads it. Raises ToolError that calls the key `what`."""
+    return base64.b64decode(symmetric_key(key_b64, what))
 
 
 def derive_device_key(group_key_b64: str, registration_id: str) -> str:
@@ -139,57 +162,3 @@ def dps_token(id_scope: str, registration_id: str, key_b64: str, expires: int) -
 def hub_token(hub: str, device_id: str, key_b64: str, expires: int) -> str:
     """The password of a device at its IoT Hub; `expires` in Unix seconds. Raises ToolError for a bad key."""
     return sas_token(f"{hub}/devices/{device_id}", key_b64, expires)
-
-
-def check_csr(csr: bytes, key: bytes, registration_id: str) -> None:
-    """Raises ToolError unless the CSR (DER) is by this private key (DER) and for this registration id."""
-    try:
-        request = x509.load_der_x509_csr(csr)
-        private = serialization.load_der_private_key(key, None)
-    except (ValueError, TypeError):  # without their words, which may quote the file
-        raise ToolError("device.csr or device.key cannot be read", "make them anew: esp-dps new … --force") from None
-    names = common_names(request.subject)
-    if not request.is_signature_valid or request.public_key() != private.public_key():
-        raise ToolError("device.csr and device.key are not a pair", "make them anew: esp-dps new … --force")
-    if [name.lower() for name in names] != [registration_id.lower()]:
-        raise ToolError(
-            f"device.csr is for {', '.join(names) or 'nobody'}, not for {registration_id}",
-            "make it anew: esp-dps new … --force",
-        )
-
-
-def check_pair(certificates: bytes, key: bytes, registration_id: str) -> tuple[bytes, bytes]:
-    """An onboarding certificate (PEM, leaf first) and its private key, as the board takes them: PEM and DER.
-
-    Raises ToolError if they do not belong together, or if the leaf is not for this registration id (DPS compares its
-    common name).
-    """
-    try:
-        chain = x509.load_pem_x509_certificates(certificates)
-        load = (
-            serialization.load_pem_private_key if key.lstrip().startswith(b"-") else serialization.load_der_private_key
-        )
-        private = load(key, None)
-    except (ValueError, TypeError):  # without their words, which may quote the file
-        raise ToolError(
-            "the onboarding certificate or its key cannot be read",
-            "the certificate in PEM, leaf first; the key in PEM or DER, without a passphrase",
-            WRONG_USE,
-        ) from None
-    if (
-        not isinstance(private, (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey))
-        or private.public_key() != chain[0].public_key()
-    ):
-        raise ToolError(
-            "the onboarding certificate belongs to another key",
-            "the first certificate has to be the device's",
-            WRONG_USE,
-        )
-    names = common_names(chain[0].subject)
-    if [name.lower() for name in names] != [registration_id.lower()]:
-        raise ToolError(
-            f"the onboarding certificate is for {', '.join(names) or 'nobody'}",
-            f"it has to be for {registration_id}",
-            WRONG_USE,
-        )
-    return b"".join(c.public_bytes(serialization.Encoding.PEM) for c in chain), key_der(private)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, pkcs12
 
-from espdps.credentials import formats, keys
+from espdps.credentials import formats, keys, pairs
 from espdps.credentials.formats import Ask
 from espdps.credentials.keys import PrivateKey
 from espdps.errors import WRONG_USE, ToolError
@@ -22,15 +22,10 @@ class Content:
     certificates: tuple[x509.Certificate, ...]  # that of the key first
 
 
-def looks_like(content: bytes) -> bool:
-    """Whether this is a PFX: a sequence that starts with version 3 (RFC 7292, section 4), in DER or BER."""
-    start = 2 + (content[1] - 0x80 if len(content) > 1 and content[1] > 0x80 else 0)
-    return content[:1] == b"\x30" and content[start : start + 3] == b"\x02\x01\x03"
-
-
 def unpack(content: bytes, ask: Ask, what: str) -> Content:
     """What is in a PFX; the password is asked for unless it is empty. Raises ToolError that calls it `what`."""
-    if not looks_like(content):
+    content = formats.plain(content)
+    if not formats.is_pfx(content):
         raise ToolError(f"{what} is no PFX", "esp-dps inspect says what it is")
     if (missing := formats.missing_bytes(content)) > 0:
         raise ToolError(f"{what} is truncated: {missing} bytes are missing", "take another copy")
@@ -47,7 +42,7 @@ def unpack(content: bytes, ask: Ask, what: str) -> Content:
 
 
 def identity(content: Content, what: str) -> tuple[PrivateKey, list[x509.Certificate]]:
-    """The key and its certificates, leaf first, each issued by the next where they can be ordered. Raises ToolError."""
+    """The key and its certificates, leaf first, each issued by the next. Raises ToolError, also for another one."""
     leaf, others = content.certificates[:1], list(content.certificates[1:])
     if content.key is None or not leaf:
         raise ToolError(f"{what} holds no private key with its certificate", "export it with its private key")
@@ -57,10 +52,10 @@ def identity(content: Content, what: str) -> tuple[PrivateKey, list[x509.Certifi
             f"{what} is for a key of type {kind}", f"take a key of one of the types {', '.join(keys.KINDS)}"
         )
     chain = list(leaf)
-    while following := [one for one in others if one.subject == chain[-1].issuer]:
+    while following := [one for one in others if pairs.issued_by(chain[-1], one)]:
         chain.append(following[0])
         others.remove(following[0])
-    return content.key, chain + others  # type: ignore[return-value]
+    return content.key, pairs.checked_chain(chain + others, what)  # type: ignore[return-value]
 
 
 def pack(key: PrivateKey, chain: list[x509.Certificate], password: bytes) -> bytes:
@@ -69,6 +64,7 @@ def pack(key: PrivateKey, chain: list[x509.Certificate], password: bytes) -> byt
         raise ToolError(
             "the certificate belongs to another key", "the first certificate has to be that of the key", WRONG_USE
         )
+    chain = pairs.checked_chain(chain, "the certificate's file")
     closed = BestAvailableEncryption(formats.check_passphrase(password))
     name = "".join(keys.common_names(chain[0].subject)[:1]).encode()
     return pkcs12.serialize_key_and_certificates(name or None, key, chain[0], chain[1:], closed)

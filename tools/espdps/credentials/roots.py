@@ -9,10 +9,10 @@ import ssl
 from pathlib import Path
 
 import certifi
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
 
-from espdps.errors import ToolError, of_system
+from espdps import files
+from espdps.credentials import formats
+from espdps.errors import ToolError
 
 # SHA-256 of the roots that Microsoft's documentation tells DPS and IoT Hub devices to trust; the fingerprints are those
 # that DigiCert and Microsoft PKI publish beside the certificates.
@@ -35,14 +35,5 @@ def azure_roots() -> bytes:
 
 
 def read_roots(path: Path) -> bytes:
-    """The certificates in a PEM file, as PEM without anything else. Raises ToolError."""
-    try:
-        certificates = x509.load_pem_x509_certificates(path.read_bytes())
-    except OSError as error:
-        raise of_system(error, path) from None
-    except ValueError:
-        raise ToolError(
-            f"{path}: no certificates in PEM", "take a file with roots in PEM: -----BEGIN CERTIFICATE-----"
-        ) from None
-
-    return b"".join(certificate.public_bytes(serialization.Encoding.PEM) for certificate in certificates)
+    """The certificates in a file (PEM, or one in DER), as PEM without anything else. Raises ToolError."""
+    return formats.pem(*formats.certificates(files.read(path), str(path)))

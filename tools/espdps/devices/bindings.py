@@ -1,11 +1,10 @@
-"""Which chip carries which registration id: boards.csv in the folder of the device folders, one row a chip.
+"""Which chip carries which registration id: .esp-dps/boards.csv in the folder of the device folders, one row a chip.
 Never gives one identity to two chips or two identities to one chip unless it is told to, and never loses a row."""
 
 from __future__ import annotations
 
 import contextlib
 import csv
-import fcntl
 import io
 import os
 import re
@@ -14,9 +13,12 @@ from collections.abc import Iterator
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 
+from espdps import files, inputs, locks
 from espdps.errors import ToolError, of_system
 
-FILE = "boards.csv"
+FILE = ".esp-dps/boards.csv"  # apart from the devices: a device may be called boards.csv
+_BEFORE = "boards.csv"  # where it was up to version 0.1
+LARGEST = 64 << 20  # bytes: a million boards
 _CHIP_ID = re.compile(r"(?:[0-9a-f]{2}){1,16}")
 
 
@@ -35,16 +37,10 @@ _COLUMNS = [field.name for field in fields(Binding)]
 
 def read(devices: Path) -> dict[str, Binding]:
     """Registration id -> its binding; empty when nothing was ever flashed. Raises ToolError that names the line."""
-    path = devices / FILE
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return _parse(path, file.read())
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise of_system(error, path) from None
-    except UnicodeDecodeError:
-        raise ToolError(f"{path} is no text", "restore it from a backup, or remove it and flash anew") from None
+    for path in (devices / FILE, devices / _BEFORE):
+        if path.is_file():
+            return _parse(path, inputs.decode(files.read(path, largest=LARGEST, may_be_empty=True), str(path)))
+    return {}
 
 
 def bind(devices: Path, chip_id: str, registration_id: str, *, rebind: bool = False) -> Binding:
@@ -134,27 +130,24 @@ def _parse(path: Path, text: str) -> dict[str, Binding]:
 
 def _write(devices: Path, bindings: dict[str, Binding]) -> None:
     # A kill at any moment leaves the old file or the new one; what lies beside is overwritten the next time.
-    work = devices / f".{FILE}.new"
+    path = devices / FILE
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    work = path.with_name(f".{path.name}.new")
     with open(os.open(work, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(_COLUMNS)
         writer.writerows(astuple(binding) for binding in bindings.values())
         file.flush()
         os.fsync(file.fileno())
-    work.rename(devices / FILE)
+    work.rename(path)
+    if (before := devices / _BEFORE).is_file():
+        before.unlink()
 
 
 @contextlib.contextmanager
 def _locked(devices: Path) -> Iterator[None]:
-    # The folder is the lock: the file itself is a new one after each change.
     try:
-        handle = os.open(devices, os.O_RDONLY | os.O_DIRECTORY)
+        with locks.alone(devices):
+            yield
     except OSError as error:
-        raise of_system(error, devices) from None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    except OSError as error:
-        raise of_system(error, devices / FILE, after="nothing was flashed") from None
-    finally:
-        os.close(handle)
+        raise of_system(error, error.filename or devices / FILE, after="nothing was flashed") from None

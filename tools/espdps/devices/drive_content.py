@@ -7,11 +7,11 @@ import json
 from importlib import metadata
 from pathlib import Path
 
-from cryptography.hazmat.primitives import serialization
-
+from espdps.credentials import formats
 from espdps.devices import application, settings_toml, shred
 from espdps.devices.folders import Device, read_json
 from espdps.errors import ToolError
+from espdps.files import read
 from espdps.paths import FIRMWARE
 
 FACES = "circuitpython"  # folder of firmware/ with what takes the place of files of the same name
@@ -55,15 +55,8 @@ def settings(device: Device) -> dict[str, str | int]:
 
 def key_pem(path: Path) -> bytes:
     """A private key (PEM or DER) as PEM, PKCS #8: CircuitPython's ssl loads no other form. Raises ToolError."""
-    content = path.read_bytes()
-    pem = content.lstrip().startswith(b"-")
-    try:
-        key = (serialization.load_pem_private_key if pem else serialization.load_der_private_key)(content, None)
-    except (ValueError, TypeError):  # without their words, which may quote the file
-        raise ToolError(f"{path} cannot be read", "make it anew: esp-dps new … --force") from None
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    key = formats.private_key(read(path), lambda what: None, str(path))
+    return formats.key_file(key)
 
 
 def firmware_files(firmware: Path = FIRMWARE) -> dict[str, bytes]:

@@ -19,14 +19,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TextIO
 
+from espdps import inputs, locks
 from espdps.credentials import keys
 from espdps.devices import folders, plan, profiles
 from espdps.devices.plan import Bad, Row
 from espdps.devices.pool import Pool, cores
 from espdps.errors import ToolError, of_system
+from espdps.files import read
 
 MADE, KEPT, BAD = "made", "kept", "bad"  # states of a row: now, in an earlier run, not at all
 WORK = ".fleet-"  # how the names of folders begin that are not whole yet
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
 BATCH = 64  # EC keys; an RSA key counts as one batch, since it takes a thousand times as long
 
 
@@ -206,7 +209,9 @@ def _plan(common: Common, row: Row) -> folders.Plan:
             )
         onboarding = _read(common, row.onboarding_cert), _read(common, row.onboarding_key)
     elif row.device_key_file:
-        device_key = _read(common, row.device_key_file).decode("ascii", "replace").strip()
+        device_key = keys.symmetric_key(
+            inputs.decode(_read(common, row.device_key_file), row.device_key_file), f"content of {row.device_key_file}"
+        )
     elif common.group_key:
         device_key = keys.derive_device_key(common.group_key, row.registration_id)
         if common.secondary_group_key:
@@ -236,13 +241,7 @@ def _check_board(board: str, shred_after_flash: bool) -> None:
 
 
 def _read(common: Common, name: str) -> bytes:
-    path = common.folder / name
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise of_system(error, path) from None
-    except ValueError:  # a zero byte
-        raise ToolError(f"{path!r} is no file name", "correct it in the plan") from None
+    return read(common.folder / name)
 
 
 def _write(folder: Path, registration_id: str, files: dict[str, bytes]) -> None:
@@ -285,7 +284,7 @@ def _compare(wanted: folders.Plan, files: dict[str, bytes]) -> None:
             differ.append("device key")
         if secrets.get("wifi_ssid") != wanted.wifi_ssid:
             differ.append("wifi_ssid")
-    except (KeyError, ValueError, AttributeError):
+    except (KeyError, ValueError, AttributeError, RecursionError):
         raise ToolError("it is there already, but damaged", "esp-dps doctor says how; or remove it") from None
     if differ:
         raise ToolError(f"it is there already, with another {', '.join(differ)}", remedy)
@@ -310,6 +309,8 @@ class _Folders:
         for entry in os.scandir(self._folder):
             if entry.name.startswith(WORK):
                 shutil.rmtree(entry.path, ignore_errors=True)
+        with locks.alone(self._folder):
+            folders.tidy(self._folder)
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -321,8 +322,8 @@ class _Folders:
     def find(self, name: str) -> dict[str, bytes]:
         files = {}
         for part in ("manifest.json", "device.json", "secrets.json", "device.csr"):
-            with contextlib.suppress(OSError):  # what is missing is found when it is compared
-                files[part] = (self._folder / name / part).read_bytes()
+            with contextlib.suppress(ToolError):  # what is missing is found when it is compared
+                files[part] = read(self._folder / name / part)
         return files
 
 
@@ -368,7 +369,10 @@ class _Manifest:
         return self
 
     def add(self, done: Done) -> None:
-        self._rows.writerow(vars(done))
+        # A spreadsheet would take a text that begins so for a formula, and compute it.
+        self._rows.writerow(
+            {name: f"'{v}" if isinstance(v, str) and v[:1] in FORMULA else v for name, v in vars(done).items()}
+        )
 
     def complete(self) -> None:
         self._file.close()

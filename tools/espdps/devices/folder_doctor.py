@@ -4,6 +4,7 @@ Only reads, asks nobody on the network, and no finding holds a secret."""
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,9 +14,11 @@ from typing import Any
 
 from cryptography import x509
 
-from espdps.credentials import keys
+from espdps import inputs
+from espdps.credentials import formats, keys, pairs
 from espdps.devices import application, drive_content, folders, mpy, profiles, settings, settings_toml, shred
-from espdps.errors import ToolError, of_system
+from espdps.errors import ToolError
+from espdps.files import read
 from espdps.paths import BOARDS, FIRMWARE
 
 WHOLE, ON_BOARD = "the folder", "on the board only"  # as `where`, besides the names of files
@@ -29,6 +32,7 @@ FILES = {
 # Characters. The umqtt.simple before 1.8 puts a subscription's length into one byte, enough for a topic of 122; the
 # longest one with the id in it is that of messages to the device.
 LONGEST_HEARD = 122 - len("devices//messages/devicebound/#")
+_TEXT = ("device.json", "secrets.json", "roots.pem", "onboarding.crt")
 SOON = 30  # days before its end in which a certificate is worth a note
 _MPY_VERSION = b"M\x06"
 _OLDEST_CIRCUITPYTHON = (9, 2)  # its ssl takes any object with a socket's methods
@@ -92,11 +96,11 @@ class _Folder:
         self.trouble: list[Finding] = []
         for name in sorted(FILES):
             try:
-                self.files[name] = (folder / name).read_bytes()
-            except FileNotFoundError:
-                pass
-            except OSError as error:
-                self.trouble.append(Finding(name, f"cannot be read: {error.strerror}", of_system(error).hint))
+                if os.path.lexists(folder / name):
+                    self.files[name] = read(folder / name, may_be_empty=True)
+            except ToolError as error:
+                reason = error.message.removeprefix(str(folder / name)).lstrip(": ")
+                self.trouble.append(Finding(name, f"cannot be read: {reason}", error.hint))
         self.config, self.secrets, self.manifest = map(self._json, ("device.json", "secrets.json", "manifest.json"))
         self.on_board: dict[str, str] = {}
         try:
@@ -111,16 +115,20 @@ class _Folder:
                 self.trouble.append(Finding(name, "is missing", ANEW))
             return None
         try:
-            return folders.read_json(self.folder / name)
+            table = folders.read_json(self.folder / name)
         except ToolError:
             self.trouble.append(Finding(name, "is not a JSON object", "correct it, or " + ANEW))
             return None
+        return table
 
 
 def _findings(
     device: _Folder, group_key: str | None, firmware: Path | None, app: Path | None, boards: Path, now: datetime
 ) -> Iterator[Finding]:
     yield from device.trouble
+    for name in _TEXT:  # this PC may read it, but the board gets it as it is
+        if (content := device.files.get(name, b"")) != inputs.without_mark(content):
+            yield Finding(name, "begins with a byte-order mark", "save it as UTF-8 without one")
     yield from _access(device)
     profile = None
     try:
@@ -228,7 +236,7 @@ def _request(device: _Folder) -> Iterator[Finding]:
     if key is None and "device.key" not in device.on_board:
         yield Finding("device.key", "is missing", ANEW)
     elif key is not None:
-        yield from _caught("device.csr", lambda: keys.check_csr(csr, key, name))
+        yield from _caught("device.csr", lambda: pairs.check_csr(csr, key, name))
     else:
         try:
             request = x509.load_der_x509_csr(csr)
@@ -257,14 +265,15 @@ def _onboarding(device: _Folder, now: datetime) -> Iterator[Finding]:
     name = str((device.config or {}).get("registration_id"))
     if key is not None:
         pair = certificate, key
-        yield from _caught("onboarding.crt", lambda: keys.check_pair(*pair, name), remedy)
+        yield from _caught("onboarding.crt", lambda: pairs.check_pair(*pair, name), remedy)
     elif "onboarding.key" not in device.on_board:
         yield Finding("onboarding.key", "is missing, and auth is x509", remedy)
     try:
-        chain = x509.load_pem_x509_certificates(certificate)
-    except ValueError:
+        chain = formats.certificates(certificate, "it")
+        pairs.checked_chain(chain, "it")
+    except ToolError as error:
         if key is None:
-            yield Finding("onboarding.crt", "cannot be read", remedy)
+            yield Finding("onboarding.crt", error.message, remedy)
         return
     for number, part in enumerate(chain):
         yield from _dates("onboarding.crt", part, now, "" if number == 0 else f"certificate {number + 1}: ")
@@ -276,9 +285,11 @@ def _roots(device: _Folder, now: datetime) -> Iterator[Finding]:
         yield Finding("roots.pem", "is missing", ANEW)
         return
     try:
-        certificates = x509.load_pem_x509_certificates(pem)
-    except ValueError:
-        yield Finding("roots.pem", "no certificates in PEM", ANEW)
+        certificates = formats.certificates(pem, "it")
+        if not formats.pem_blocks(pem):
+            raise ToolError("it is not PEM, which the board reads", ANEW)
+    except ToolError as error:
+        yield Finding("roots.pem", error.message, ANEW)
         return
     for certificate in certificates:
         yield from _dates("roots.pem", certificate, now, f"{certificate.subject.rfc4514_string()[:60]}: ")

@@ -14,20 +14,23 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from espdps import locks
-from espdps.credentials import keys
-from espdps.devices import profiles, shred
-from espdps.errors import WRONG_USE, ToolError, of_system
+from espdps import inputs, locks
+from espdps.credentials import keys, pairs
+from espdps.devices import profiles, settings, shred
+from espdps.errors import WRONG_USE, ToolError
+from espdps.files import read
+from espdps.files import read_json as read_json
 
 AZURE_HOST = "global.azure-devices-provisioning.net"
 PORT = 8883
 DPS_API = "2026-11-01"  # the first stable one with a CSR in the registration
 HUB_API = "2021-04-12"
 RENEWAL_API = "2025-08-01-preview"  # the first with which the Hub itself renews an issued certificate
+_NEW, _OLD = ".new-", ".old-"  # folders on their way into place, and out of it
 NTP = ["pool.ntp.org", "time.windows.com"]
 SAME_DEVICE = "for DPS, ids that differ in case only are one device"
 # A line a name, by the separator: json.dumps with an indent takes ten times as long, which a fleet would notice.
-_lines = json.JSONEncoder(separators=(",\n  ", ": ")).encode
+_lines = json.JSONEncoder(ensure_ascii=False, separators=(",\n  ", ": ")).encode
 _ID_SCOPE = re.compile(r"[0-9A-Za-z]{5,32}")
 
 
@@ -83,13 +86,15 @@ def create(plan: Plan, devices: Path, *, force: bool = False) -> Path:
     files = contents(plan)  # before anything is touched: most of what can go wrong goes wrong here
     devices.mkdir(mode=0o700, parents=True, exist_ok=True)
     target = devices / plan.registration_id
-    _check_free(devices, plan.registration_id, force)
-    work = Path(tempfile.mkdtemp(prefix=".new-", dir=devices))
-    try:
-        write_files(str(work), files)
-        _put_in_place(work, target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)  # gone already if all went well
+    with locks.alone(devices):
+        tidy(devices)
+        _check_free(devices, plan.registration_id, force)
+        work = Path(tempfile.mkdtemp(prefix=_NEW, dir=devices))
+        try:
+            write_files(str(work), files)
+            _put_in_place(work, target)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)  # gone already if all went well
     return target
 
 
@@ -125,8 +130,8 @@ def load(folder: Path, boards: Path = profiles.BOARDS) -> Device:
     if (folder / "device.csr").is_file() and "device.key" not in on_board:
         if not (folder / "device.key").is_file():
             raise ToolError(f"{folder / 'device.key'} is missing", "make it anew: esp-dps new … --force")
-        pair = [(folder / part).read_bytes() for part in ("device.csr", "device.key")]
-        keys.check_csr(pair[0], pair[1], config["registration_id"])
+        pair = [read(folder / part) for part in ("device.csr", "device.key")]
+        pairs.check_csr(pair[0], pair[1], config["registration_id"])
     return Device(folder, config, profiles.load(manifest["board"], boards), bool(on_board))
 
 
@@ -148,6 +153,11 @@ def check_id_scope(id_scope: str) -> None:
         )
 
 
+def dps_host(given: str | None) -> str:
+    """The host name of DPS, Azure's if none is given. Raises ToolError."""
+    return inputs.host(given, "--dps-host", PORT) if given else AZURE_HOST
+
+
 def check_shredding(profile: profiles.Profile, shred_after_flash: bool) -> None:
     """Raises ToolError for a board that cannot keep the only copy of a secret."""
     if shred_after_flash and profile.circuitpython:
@@ -167,28 +177,24 @@ def contents(plan: Plan) -> dict[str, bytes]:
     secrets: dict[str, str] = {}
     files: dict[str, bytes] = {}
     if plan.onboarding:
-        files["onboarding.crt"], files["onboarding.key"] = keys.check_pair(*plan.onboarding, plan.registration_id)
+        files["onboarding.crt"], files["onboarding.key"] = pairs.check_pair(*plan.onboarding, plan.registration_id)
     elif plan.device_key:
-        keys.decode_key(plan.device_key, "device key")
-        secrets["device_key"] = plan.device_key
+        secrets["device_key"] = keys.symmetric_key(plan.device_key, "device key")
         if plan.secondary_device_key:
-            keys.decode_key(plan.secondary_device_key, "secondary device key")
-            secrets["secondary_device_key"] = plan.secondary_device_key
+            secrets["secondary_device_key"] = keys.symmetric_key(plan.secondary_device_key, "secondary device key")
     else:
         raise ToolError("no device key and no onboarding certificate", "give one of them", WRONG_USE)
     check_id_scope(plan.id_scope)
     if not 0 < plan.port < 65536:
         raise ToolError(f"{plan.port} is no port", "it is 1 to 65535; DPS listens on 8883", WRONG_USE)
     if plan.wifi_ssid is not None:
-        if not 0 < len(plan.wifi_ssid.encode()) <= 32:
-            raise ToolError("a Wi-Fi name has 1 to 32 bytes", "copy it as the access point has it", WRONG_USE)
-        if plan.wifi_password and not 8 <= len(plan.wifi_password.encode()) <= 64:
-            raise ToolError("a Wi-Fi password has 8 to 63 characters", "none at all for an open network", WRONG_USE)
+        for message, hint in settings.check_wifi(plan.wifi_ssid, plan.wifi_password):
+            raise ToolError(message, hint, WRONG_USE)
         secrets |= {"wifi_ssid": plan.wifi_ssid, "wifi_password": plan.wifi_password}
     config = {
         "registration_id": plan.registration_id,
         "id_scope": plan.id_scope,
-        "dps_host": plan.dps_host,
+        "dps_host": dps_host(plan.dps_host),
         "port": plan.port,
         "dps_api": DPS_API,
         "hub_api": RENEWAL_API if plan.key_kind else HUB_API,
@@ -223,38 +229,45 @@ def _check_free(devices: Path, registration_id: str, force: bool = False) -> Non
             raise ToolError(f"{devices / other} is there already", SAME_DEVICE)
 
 
+def tidy(devices: Path) -> None:
+    """Remove what a run that was killed left behind, private keys above all; what it was about to replace comes back.
+
+    The caller holds the folder (`locks.alone`). Raises OSError.
+    """
+    for path in devices.iterdir():
+        if path.name.startswith(_OLD):
+            for old in path.iterdir():
+                if not (devices / old.name).exists():
+                    old.rename(devices / old.name)
+        if path.name.startswith((_NEW, _OLD)):
+            shutil.rmtree(path)
+
+
 def _put_in_place(work: Path, target: Path) -> None:
     """Rename `work` to `target`; what was there goes only after the new one is in place."""
     if not target.exists():
         work.rename(target)
         return
-    old = Path(tempfile.mkdtemp(prefix=".old-", dir=target.parent))
+    aside = Path(tempfile.mkdtemp(prefix=_OLD, dir=target.parent))
+    old = aside / target.name
+    target.rename(old)
     try:
-        target.rename(old / target.name)
-        try:
-            work.rename(target)
-        except OSError:
-            (old / target.name).rename(target)
-            raise
-    finally:
-        shutil.rmtree(old)
+        work.rename(target)
+    except OSError:
+        if target.exists():  # another program's, made at this moment
+            kept = aside.rename(aside.with_name(aside.name.replace(_OLD, ".kept-"))) / target.name
+            raise ToolError(
+                f"{target} was made by another program at this moment; the old device is in {kept}",
+                "compare the two, and move the right one there",
+            ) from None
+        old.rename(target)
+        aside.rmdir()
+        raise
+    shutil.rmtree(aside)
 
 
 def _json(table: dict[str, Any]) -> bytes:
     return f"{{\n  {_lines(table)[1:-1]}\n}}\n".encode()
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file. Raises ToolError, which quotes nothing of it."""
-    try:
-        table = json.loads(path.read_bytes())
-    except OSError as error:
-        raise of_system(error, path) from None
-    except ValueError:  # without the decoder's words, which may quote the file
-        table = None
-    if not isinstance(table, dict):
-        raise ToolError(f"{path} is not a JSON object", "mend it, or have what made it make it again")
-    return table
 
 
 def read_simulator(folder: Path) -> dict[str, Any]:

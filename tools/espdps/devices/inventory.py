@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography import x509
-
+from espdps import files
+from espdps.credentials import formats
 from espdps.devices import bindings, folders
 from espdps.errors import ToolError
 
@@ -60,6 +60,6 @@ def _entry(path: Path, binding: bindings.Binding | None) -> Entry:
 
 def _until(path: Path) -> int | None:
     try:
-        return int(x509.load_pem_x509_certificates(path.read_bytes())[0].not_valid_after_utc.timestamp())
-    except (OSError, ValueError):
+        return int(formats.certificates(files.read(path), path.name)[0].not_valid_after_utc.timestamp())
+    except ToolError:
         return None

@@ -3,6 +3,7 @@ Holds no secret: a plan is passed around and printed, so keys and passwords come
 
 from __future__ import annotations
 
+import codecs
 import csv
 import re
 from collections.abc import Iterator
@@ -10,11 +11,18 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TextIO
 
+from espdps import inputs
 from espdps.credentials import keys
 from espdps.errors import WRONG_USE, ToolError, of_system
 
 SECRET = {"device_key", "group_key", "key", "primary_key", "password", "wifi_password", "psk"}
 NO_KEY = "none"  # as key_type: no private key and no CSR
+_SEPARATOR = re.compile('"?sep=."?', re.I)
+_AS_CSV = "save it as CSV UTF-8 in the spreadsheet, or export it as CSV"
+_OTHERS = (
+    (b"PK\3\4", "a spreadsheet (.xlsx)"),
+    (b"\xd0\xcf\x11\xe0", "a spreadsheet (.xls)"),
+)
 LONGEST = 1024  # characters of a field
 
 
@@ -52,11 +60,14 @@ class Bad:
 def columns(path: Path) -> tuple[list[str], str]:
     """The names in the first line, and what separates them: a comma, a semicolon or a tab.
 
-    Raises ToolError if there is no registration_id among them, one twice, or one that would hold a secret.
+    Before it there may be a line such as `sep=;`, by which Excel knows the separator. Raises ToolError if there is no
+    registration_id among them, one twice, or one that would hold a secret.
     """
     with _open(path) as file:
         try:
             first = file.readline(100_000)
+            if _SEPARATOR.fullmatch(first.strip()):
+                first = file.readline(100_000)
             separator = max(",;\t", key=first.count)
             names = [name.strip().lower() for name in next(csv.reader([first], delimiter=separator), [])]
         except (csv.Error, OSError):
@@ -97,8 +108,12 @@ def read(path: Path) -> Iterator[Row | Bad]:
     found = False
     with _open(path) as file:
         # Line by line, so that a quote that is missing costs its own row, and not all that follow.
+        named = False  # the first line with names
         for line, text in enumerate(file, 1):
-            if line == 1 or not text.strip():
+            if not named:
+                named = line > 1 or not _SEPARATOR.fullmatch(text.strip())
+                continue
+            if not text.strip():
                 continue
             try:
                 (fields,) = csv.reader([text], delimiter=separator, strict=True)
@@ -116,7 +131,9 @@ def read(path: Path) -> Iterator[Row | Bad]:
 def _row(line: int, fields: list[str], at: dict[str, int], width: int) -> Row | Bad:
     values = {name: fields[index].strip() if index < len(fields) else "" for name, index in at.items()}
     registration_id = values["registration_id"]
-    shown = registration_id.encode(errors="replace").decode()[:64]
+    shown = inputs.printable(registration_id.encode(errors="replace").decode())[:64]
+    while len(fields) > width and not fields[-1].strip():
+        fields.pop()  # columns without a name, as a spreadsheet may have them
     if any("\udc80" <= letter <= "\udcff" for field in fields if not field.isascii() for letter in field):
         return Bad(line, shown, "not UTF-8")
     if len(fields) > width:
@@ -128,13 +145,27 @@ def _row(line: int, fields: list[str], at: dict[str, int], width: int) -> Row | 
     try:
         keys.check_registration_id(registration_id)
     except ToolError as error:
-        return Bad(line, shown, f"no registration id: {error.hint}")
+        hidden = " ".join(f"U+{ord(letter):04X}" for letter in registration_id if letter in inputs.INVISIBLE)
+        return Bad(
+            line, shown, f"no registration id: {error.hint}" + (f"; it has an invisible {hidden}" if hidden else "")
+        )
     values["chip_id"] = re.sub("[:-]", "", values.get("chip_id", "").lower())
     return Row(line, **values)
 
 
 def _open(path: Path) -> TextIO:
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise ToolError(f"{path} is a pipe or a device, not a file", "name a CSV file", WRONG_USE)
+        with path.open("rb") as file:
+            begin = file.read(16)
+        for mark, what in _OTHERS:
+            if begin.startswith(mark):
+                raise ToolError(f"{path} is {what}, not CSV", _AS_CSV, WRONG_USE)
+        if begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # "Unicode text" of a spreadsheet
+            return path.open(newline="", encoding="utf-16", errors="replace")
+        if b"\0" in begin:
+            raise ToolError(f"{path} is not CSV in UTF-8", _AS_CSV, WRONG_USE)
         # A byte-order mark is what spreadsheets begin with; bytes that are no UTF-8 are the matter of their row.
         return path.open(newline="", encoding="utf-8-sig", errors="surrogateescape")
     except OSError as error:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from espdps.errors import WRONG_USE, ToolError, of_system
+from espdps import files, inputs
+from espdps.errors import WRONG_USE, ToolError
 from espdps.paths import BOARDS
 
 if sys.version_info >= (3, 11):
@@ -124,15 +125,13 @@ def load(name: str, folder: Path = BOARDS) -> Profile:
         hint = f"one of {', '.join(known)}; boards/README.md says how to add one"
         raise ToolError(f"no board profile {name!r}", hint, WRONG_USE)
     path = folder / f"{name}.toml"
+    text = inputs.decode(files.read(path, may_be_empty=True), path.name).replace("\r\n", "\n")
     try:
-        text = path.read_text(encoding="utf-8")
         table = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except tomllib.TOMLDecodeError as error:
         raise ToolError(
             f"{path.name}: not TOML: {error}", "correct that line; boards/README.md says what a profile holds"
         ) from None
-    except OSError as error:
-        raise of_system(error, path) from None
     runtime = table.get("runtime")
     if runtime is not None and runtime not in list(_SCHEMAS):  # not the keys themselves: a list is no key of a dict
         rule = _COMMON["runtime"][2]

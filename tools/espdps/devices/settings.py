@@ -9,10 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from espdps import inputs
 from espdps.credentials import keys
 from espdps.errors import ToolError
 
-_HOST = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*", re.I)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # and what is no character
 # DTMI: github.com/Azure/opendigitaltwins-dtdl, "Digital Twin Model Identifier"
 _MODEL = re.compile(r"(dtmi:[A-Za-z](\w*[A-Za-z0-9])?(:[A-Za-z](\w*[A-Za-z0-9])?)*;[1-9]\d{0,8})?", re.A)
 _API = re.compile(r"20\d\d-[01]\d-[0-3]\d(-preview)?")
@@ -45,7 +46,7 @@ SETTINGS: dict[str, Setting] = {
         "", "1 to 128 letters, digits and - . _ : with a letter or digit at both ends", _registration_id, needed=True
     ),
     "id_scope": Setting("", "an id scope such as 0ne00ABCDEF", re.compile(r"[0-9A-Za-z]{5,32}").fullmatch, needed=True),
-    "dps_host": Setting("global.azure-devices-provisioning.net", "a host name", _HOST.fullmatch),
+    "dps_host": Setting("global.azure-devices-provisioning.net", "a host name", inputs.HOST.fullmatch),
     "port": _number(8883, 1, 65535),
     "dps_api": Setting("2026-11-01", "a version such as 2026-11-01", _API.fullmatch),
     "hub_api": Setting("2021-04-12", "a version such as 2021-04-12", _API.fullmatch),
@@ -55,7 +56,9 @@ SETTINGS: dict[str, Setting] = {
     "ntp": Setting(
         ["pool.ntp.org"],
         "a list of 1 to 8 host names",
-        lambda hosts: 0 < len(hosts) <= 8 and all(isinstance(host, str) and _HOST.fullmatch(host) for host in hosts),
+        lambda hosts: (
+            0 < len(hosts) <= 8 and all(isinstance(host, str) and inputs.HOST.fullmatch(host) for host in hosts)
+        ),
     ),
     # A TLS handshake takes an ESP32 up to 2.5 s; the watchdog is fed in every wait.
     "timeout": _number(30, 5, 600, " seconds"),
@@ -107,13 +110,27 @@ def check_secrets(secrets: dict[str, Any], *, key: bool, wifi: bool) -> list[tup
         found.append(("device_key is missing", "esp-dps derive-key makes it from the group key; or make all anew"))
     elif "device_key" in texts:
         try:
-            keys.decode_key(texts["device_key"], "device key")
+            if keys.symmetric_key(texts["device_key"], "device key") != texts["device_key"]:
+                found.append(("the device key is not only base64", "take out what is around it and between"))
         except ToolError as error:
             found.append((error.message, error.hint))
     if wifi and "wifi_ssid" not in secrets:
         found.append(("wifi_ssid is missing: the board has no network to join", "add it, and wifi_password"))
-    if "wifi_ssid" in texts and not 1 <= len(texts["wifi_ssid"].encode(errors="replace")) <= 32:
+    found += check_wifi(texts.get("wifi_ssid"), texts.get("wifi_password", ""))
+    return found
+
+
+def check_wifi(ssid: str | None, password: str) -> list[tuple[str, str]]:
+    """What is wrong with a network's name (None: no network) and its password, "" for an open one."""
+    found = []
+    if ssid is not None and (not 1 <= len(ssid.encode(errors="replace")) <= 32 or _CONTROL.search(ssid)):
         found.append(("wifi_ssid has to be of 1 to 32 bytes", "copy the name as the access point has it"))
-    if texts.get("wifi_password") and not 8 <= len(texts["wifi_password"].encode(errors="replace")) <= 64:
+    size = len(password.encode(errors="replace"))
+    if _CONTROL.search(password):
+        found.append(("wifi_password has a line end or another control character", "give it in one line"))
+    elif size == 64:  # IEEE 802.11, annex J: 8 to 63 characters, or the key itself
+        if not re.fullmatch("[0-9A-Fa-f]{64}", password):
+            found.append(("wifi_password of 64 characters is not a hexadecimal key", "a password has 8 to 63"))
+    elif password and not 8 <= size <= 63:
         found.append(("wifi_password has to be of 8 to 63 characters", "or empty, for an open network"))
     return found

@@ -8,6 +8,7 @@ import json
 import re
 from typing import Any
 
+from espdps import inputs
 from espdps.errors import ToolError
 
 NAME = "settings.toml"
@@ -55,7 +56,7 @@ def merged(table: dict[str, str | int], there: bytes) -> bytes:
     Ours go first: CircuitPython reads no line behind the head of a [table].
     """
     kept, ours = [], True
-    for line in there.splitlines(keepends=True):
+    for line in inputs.without_mark(there).splitlines(keepends=True):
         ours = ours and not _TABLE.match(line)
         key = _KEY.match(line) if ours else None
         name = key.group(1).decode() if key else ""

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from espdps import files
 from espdps.errors import ToolError
 
 PRIVATE = ("secrets.json", "onboarding.key", "device.key")  # in this order: device.key tells whether it is done
@@ -62,10 +63,10 @@ def _shred(folder: Path) -> list[str]:
 def _manifest(folder: Path) -> dict[str, Any]:
     path = folder / "manifest.json"
     try:
-        table = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        table = None
-    if not isinstance(table, dict) or not isinstance(table.get("shredded") or {}, dict):
+        table = files.read_json(path)
+    except ToolError:
+        table = {"shredded": True}
+    if not isinstance(table.get("shredded") or {}, dict):
         raise ToolError(f"{path} cannot be read", "make the device anew: esp-dps new … --force")
     return table
 
@@ -73,7 +74,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
 def _replace(path: Path, table: dict[str, Any]) -> None:
     work = path.with_name(f".{path.name}.new")
     with open(os.open(work, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        file.write(json.dumps(table, indent=2) + "\n")
+        file.write(json.dumps(table, indent=2, ensure_ascii=False) + "\n")
         file.flush()
         os.fsync(file.fileno())
     work.rename(path)

@@ -6,22 +6,22 @@ May be called from any thread; what has to do with connections is done in the si
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
 from typing import Any
 
+from . import strict_json
 from .dps.dps import Allocate, Dps
 from .events import Event, EventLog
 from .hub.hub import Hub
 from .memory.messages import CloudMessage, Properties
-from .memory.records import Device, Enrollment
+from .memory.records import ISSUER, Device, Enrollment
 from .memory.state import State
 from .memory.twin import Twin
 from .options import Link, Options
 from .registry.namespace import Registry
 from .trouble.actions import Trouble, Troubles
-from .trust.authorities import DEFAULT, IssuingAuthority
+from .trust.authorities import IssuingAuthority
 from .trust.signers import load
 
 GROUP = "boards"  # the enrollment group that is there from the start
@@ -160,18 +160,24 @@ class Controls:
         """Calls a method of a device; its status and payload. Raises KeyError, and ServiceError when the device is not
         there, does not take methods, or does not answer within so many seconds.
         """
-        call = self._hub.call(self.device(id), name, json.dumps(payload).encode(), timeout)
+        call = self._hub.call(self.device(id), name, strict_json.write(payload), timeout)
         return self._result(call)
 
-    def revoke_policy(self, name: str = DEFAULT) -> None:
-        """Revokes a credential policy: another intermediate issues from now on, and the hubs refuse what was issued
-        before. Who is connected stays. Raises ServiceError for a policy that is not there.
+    def add_issuer(self, name: str) -> None:
+        """A certificate authority that issues to devices, for policies to belong to. Raises ServiceError."""
+        self._registry.put_issuer(name)
+
+    def revoke_issuer(self, name: str = ISSUER) -> None:
+        """Revokes an authority: another intermediate issues from now on, and the hubs refuse what was issued before.
+        Connected devices stay connected. Raises ServiceError for an authority that does not exist.
         """
-        self._registry.revoke_policy(name)
+        self._registry.revoke_issuer(name)
 
     def add_policy(self, name: str, key_types: Iterable[str] = (), certificate_seconds: int | None = None) -> None:
-        """A credential policy for enrollments to name, or other terms for one that is there. Raises ServiceError."""
-        self._registry.put_policy(name, tuple(key_types), certificate_seconds)
+        """A policy for enrollments to name, or other terms for an existing one: ISSUER/POLICY, or a name alone for
+        one of the first issuer. Raises ServiceError."""
+        issuer, slash, policy = name.rpartition("/")
+        self._registry.put_policy(issuer if slash else ISSUER, policy, tuple(key_types), certificate_seconds)
 
     def set_link(self, hub: str, **fields: Any) -> None:
         """What allocation knows of a hub, such as ``latency=20.0``; see options.Link. Raises KeyError, ValueError."""

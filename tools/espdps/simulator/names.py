@@ -1,4 +1,7 @@
-"""What an ID may be, at DPS and at a hub, and which API versions there are. Sources: Microsoft's documentation and SDKs."""
+"""What an ID may be, at DPS and at a hub, and which API versions there are.
+
+Sources: Microsoft's documentation (D) and SDKs.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ DEVICE_ID = re.compile(r"[A-Za-z0-9\-.+%_#*?!(),:=@$']{1,128}")
 # Of the data plane and the service API of DPS. 2018-11-01: Adafruit's library. 2019-03-31: Microsoft's device SDKs.
 # 2021-10-01: the service SDKs. 2021-11-01-preview: issued certificates in their first form. The last two: REST
 # specification. Later previews (2026-11-02-preview, 2026-11-15-preview) are for a test to add.
-DPS_API = (
+DPS_API: tuple[str, ...] = (
     "2018-11-01",
     "2019-03-31",
     "2021-06-01",
@@ -27,7 +30,7 @@ DPS_API = (
 
 # Of a hub. 2016-11-14: Adafruit's library. 2019-10-01: the device SDK for Python. 2020-09-30: the SDKs for C.
 # 2021-04-12: documentation, the SDKs for Node. 2025-08-01-preview: renewal in the SDK for C. 2026-11-01-preview: az.
-HUB_API = (
+HUB_API: tuple[str, ...] = (
     "2016-11-14",
     "2018-06-30",
     "2019-10-01",

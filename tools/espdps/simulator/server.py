@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from secrets import token_urlsafe
 from typing import Any, TextIO
 
 from aiohttp import web
@@ -26,11 +27,11 @@ from .dps.dps import Dps
 from .events import EventLog, OnEvent, line
 from .files import allow_open, write_private
 from .hub.hub import Hub
-from .memory.records import Enrollment, new_key
+from .memory.records import ISSUER, NAMESPACE, POLICY, Enrollment, new_key
 from .memory.state import State
 from .memory.storage import Storage
 from .options import Options
-from .registry.namespace import NAMESPACE, Registry
+from .registry.namespace import Registry
 from .service.ca_api import CaApi
 from .service.dps_api import ServiceApi
 from .service.hub_api import HubApi
@@ -72,7 +73,7 @@ class Simulator(Controls):
         self._state = State(self.options.hubs, Storage(self.options.state), self.options.links)
         self.set_api(self.options.dps_api, self.options.hub_api)
         self._identity = ServerIdentity(self.directory, self.options.hubs, self.options.address)
-        self._authority = IssuingAuthority(self.directory)
+        self._authority = IssuingAuthority(self.directory, ISSUER)
         self._secrets = _service_secrets(self.directory / "service.json")
         scope, state, options = self._secrets["id_scope"], self._state, self.options
         self._registry = Registry(state, self._authority, options, scope)
@@ -104,10 +105,13 @@ class Simulator(Controls):
                 lambda: NtpServer(self._troubles), local_addr=(options.address, options.ntp_port)
             )
             stack.callback(ntp.close)
-            application = ServiceApi(self._state, _POLICY, self._secrets["policy_key"]).application()
-            CaApi(self._state).add_to(application)
-            HubApi(self._hub).add_to(application)
-            RegistryApi(self._registry, self._state, self._hub).add_to(application)
+            secrets = self._secrets
+            routes = ServiceApi(self._state, _POLICY, secrets["policy_key"], secrets["bearer"]).routes()
+            CaApi(self._state).add_to(routes)
+            HubApi(self._hub).add_to(routes)
+            RegistryApi(self._registry, self._state, self._hub).add_to(routes)
+            application = web.Application()
+            application.router.add_route("*", "/{path:.*}", routes.answer)
             runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
@@ -122,8 +126,10 @@ class Simulator(Controls):
                 "roots": str(self._identity.roots),
                 "hubs": list(options.hubs),
                 "namespace": NAMESPACE,
+                "credential_policy": f"{NAMESPACE}/{ISSUER}/{POLICY}",
                 "groups": [_group_info(group) for group in self._state.groups()],
                 "service_policy": {"name": _POLICY, "key": self._secrets["policy_key"]},
+                "service_bearer": self._secrets["bearer"],
             }
             stack.callback(self.info_file.unlink, missing_ok=True)
             write_private(self.info_file, json.dumps(self.info, indent=1).encode())
@@ -191,10 +197,14 @@ def _group_info(group: Enrollment) -> dict[str, str]:
 
 def _service_secrets(path: Path) -> dict[str, str]:
     """Id scope and keys of the service, of an earlier run when there was one."""
+    secrets = {
+        "id_scope": f"0ne{os.urandom(4).hex().upper()}",
+        "group_key": new_key(),
+        "policy_key": new_key(),
+        "bearer": token_urlsafe(48),
+    }
     if path.exists():
-        secrets: dict[str, str] = json.loads(path.read_text())
-        return secrets
-    secrets = {"id_scope": f"0ne{os.urandom(4).hex().upper()}", "group_key": new_key(), "policy_key": new_key()}
+        return secrets | json.loads(path.read_text())
     write_private(path, json.dumps(secrets, indent=1).encode())
     return secrets
 
@@ -224,7 +234,7 @@ def main(directory: Path, ports: TextIO, options: Options | None = None, as_json
     folder: its boards know them, and ``ports`` keeps them, a file for reading and appending that this process alone
     has. ``as_json``: each line is a JSON object, the first one too.
 
-    Raises OSError when a port is taken.
+    A port in the options counts before the last one. Raises OSError when a port is taken.
     """
     allow_open(_FLEET)
     ports.seek(0)
@@ -232,7 +242,9 @@ def main(directory: Path, ports: TextIO, options: Options | None = None, as_json
     with contextlib.suppress(ValueError, KeyError, TypeError):  # the first time, or written by hand
         before = json.load(ports)
         known = {name: int(before[name]) for name in PORTS}
-    asyncio.run(_serve(directory, replace(options or Options(), **known), ports, as_json))
+    options = options or Options()
+    known = {name: port for name, port in known.items() if not getattr(options, name)}
+    asyncio.run(_serve(directory, replace(options, **known), ports, as_json))
 
 
 async def _serve(directory: Path, options: Options, ports: TextIO, as_json: bool) -> None:

@@ -14,7 +14,7 @@ import aiohttp
 
 from ..errors import ServiceError
 from ..memory.records import Enrollment, Registration, Unassigned
-from ..memory.twin import check
+from ..memory.twin import PROPERTIES_LIMIT, TAGS_LIMIT, bounded, check
 
 _PATIENCE = 10.0  # seconds for one answer of a webhook; the service's limit is not documented
 _ANSWER_LIMIT = 256 * 1024
@@ -90,6 +90,7 @@ def check_twin(twin: Any) -> None:
     properties = twin.get("properties") if isinstance(twin, dict) else None
     if not isinstance(twin, dict) or not isinstance(properties, (dict, type(None))):
         raise ServiceError(400, 400004, "initialTwin: not of the form {tags, properties: {desired}}.")
-    for part in (twin.get("tags"), (properties or {}).get("desired")):
+    for part, limit in ((twin.get("tags"), TAGS_LIMIT), ((properties or {}).get("desired"), PROPERTIES_LIMIT)):
         if part is not None:
             check(part)
+            bounded(part, limit)

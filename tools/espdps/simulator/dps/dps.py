@@ -6,13 +6,13 @@ Neither sockets nor packets here; a device's key and token are compared and forg
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from .. import strict_json
 from ..errors import ServiceError, error_body
 from ..events import EventLog
 from ..memory.records import Enrollment, Operation, Unassigned
@@ -89,7 +89,7 @@ class DpsConnection:
         connect, state = self._connect, self._dps.state
         if not is_me(self.device, connect.client_id):
             raise refused(self.device, "client id is not the registration id")
-        if connect.will_topic is not None:
+        if connect.will is not None:
             raise refused(self.device, "DPS takes no will")
         auth = "sas" if connect.password is not None else "x509"
         # Seen at the real service: who signs wrongly is let in and told so when it registers.
@@ -141,7 +141,7 @@ class DpsConnection:
             return [last, answer]
         return [_respelled(answer) if isinstance(manner, Spelling) else answer]
 
-    def end(self) -> None:
+    def end(self, graceful: bool) -> None:
         """Nothing is held for a connection: an operation outlives it."""
 
     # Requests
@@ -207,7 +207,7 @@ class DpsConnection:
 
     def _disabled(self, enrollment: Enrollment) -> bool:
         """Also in the registry: that DPS says the same word for it is inference."""
-        id = enrollment.device_id or self.device
+        id = self._dps.state.device_id(self.device, enrollment)
         return enrollment.provisioning_status != "enabled" or self._dps.registry.blocked(id)
 
     def _ask(self, webhook: str, operation: Operation) -> asyncio.Task[dict[str, Any] | Unassigned]:
@@ -215,7 +215,7 @@ class DpsConnection:
         state, enrollment = self._dps.state, operation.enrollment
         body = allocation.request(
             enrollment,
-            enrollment_json.write(enrollment),
+            enrollment_json.write(enrollment, enrollment.webhook_version or ""),
             self._context(operation),
             state.registration(self.device),
             state.linked(enrollment),
@@ -341,7 +341,7 @@ def _message(status: int, rid: str, body: bytes | dict[str, Any], retry_after: i
     topic = f"{_RESPONSES}{status}/?$rid={rid}"
     if retry_after is not None:
         topic += f"&retry-after={retry_after}"
-    return Message(topic, body if isinstance(body, bytes) else json.dumps(body, separators=(",", ":")).encode())
+    return Message(topic, body if isinstance(body, bytes) else strict_json.write(body))
 
 
 def _respelled(message: Message) -> Message:
@@ -356,8 +356,8 @@ def _json(body: bytes) -> dict[str, Any]:
     if not body.strip():
         return {}
     try:
-        request = json.loads(body)
-    except (ValueError, RecursionError):
+        request = strict_json.read(body)
+    except ValueError:
         raise ServiceError(400, 400012, "Deserialization error: the body is not JSON.") from None
     if not isinstance(request, dict):
         raise ServiceError(400, 400012, "Deserialization error: the body is no JSON object.")

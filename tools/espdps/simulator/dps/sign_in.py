@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import ServiceError
-from ..memory.records import ID, Enrollment
+from ..memory.records import Enrollment
 from ..memory.state import State
+from ..names import REGISTRATION_ID
 from ..trust import certificates, sas, signers
 from ..wire.mqtt import Connect, Refused
 
@@ -81,6 +82,6 @@ def by_certificate(state: State, connect: Connect, device: str) -> Identity:
 
 def _individual(state: State, device: str) -> Enrollment | None:
     """The individual enrollment of a registration id. Raises ServiceError for an id that is none."""
-    if not ID.fullmatch(device):
+    if not REGISTRATION_ID.fullmatch(device):
         raise ServiceError(400, 400004, "Invalid registration ID.")
     return state.enrollment(device, group=False)

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote
 
+from .. import strict_json
 from ..errors import ServiceError, timestamp
 from ..events import EventLog
 from ..memory import messages
@@ -42,9 +42,16 @@ _TWIN = "$iothub/twin/res/"
 _DESIRED = "$iothub/twin/PATCH/properties/desired/"
 _METHODS = "$iothub/methods/POST/"
 _METHOD_RESULT = re.compile(r"\$iothub/methods/res/(\d{1,9})/")
-_PAYLOAD_LIMIT = 128 * 1024  # of a method, each way
+_METHODS_ALL = "$iothub/methods/#"
+PAYLOAD_LIMIT = 128 * 1024  # bytes of a method's JSON, each way (D: iot-hub-devguide-direct-methods)
+_EVENT_LIMIT = 256 * 1024  # bytes, with properties (D: iot-hub-devguide-messages-construct)
+_FILTERS = 5  # subscriptions of one device
+_INBOX = re.compile(r"devices/([^/]+)/messages/devicebound/#")
+_EVENTS = re.compile(r"devices/([^/]+)/messages/events(?:/.*)?", re.DOTALL)
+_TWIN_STATUS = re.compile(r"\$iothub/twin/res/\d{3}/#")
 
-_USERNAME = re.compile(r"(?P<hub>[^/]+)/(?P<id>[^/]+)(/(\?(?P<query>.*))?)?", re.DOTALL)
+# Without the question mark: Adafruit's library, which works with the service.
+_USERNAME = re.compile(r"(?P<hub>[^/]+)/(?P<id>[^/]+)(/\??(?P<query>.*))?", re.DOTALL)
 
 
 @dataclass
@@ -83,7 +90,7 @@ class Hub:
 
     def connection(self, device: Device) -> HubConnection | None:
         """The device's connection, if it has one."""
-        return self.online.get((device.hub, device.id.lower()))
+        return self.online.get((device.hub, device.id))
 
     def hang_up(self, device: Device, reason: str) -> None:
         """Ends the device's connection, if it has one."""
@@ -162,7 +169,8 @@ class HubConnection:
         self.resumed = False
         self._hub, self._connect, self._host = hub, connect, host
         self._renews = version >= _RENEW_SINCE
-        self._key = (host, device_id.lower())
+        self._key = (host, device_id)
+        self._level = device_id  # how topics spell it: as the device subscribed, else as it is
         self._number = 0
         self._record = Device(host, device_id)  # that of the hub, once accepted
         self._expiry: asyncio.TimerHandle | None = None
@@ -176,8 +184,8 @@ class HubConnection:
         self._number = connection
         if self._connect.client_id != self.device:
             raise Refused("hub", self.device, 5, "client id is not the device id")
-        will = self._connect.will_topic
-        if will is not None and not self._is_event(will):
+        will = self._connect.will
+        if will is not None and not self._is_event(will.topic):
             raise Refused("hub", self.device, 5, "a will on another topic than the device's events")
         admission = admit(self._hub.state, self._hub.registry, self._connect, self._host, self.device)
         self._record = admission.device
@@ -199,7 +207,11 @@ class HubConnection:
         model = {"model_id": query["model-id"][0]} if "model-id" in query else {}
         self._report("hub.connect", hub=self._host, **admission.proof, **model)
 
-    def end(self) -> None:
+    def end(self, graceful: bool) -> None:
+        known = self._hub.state.device(self._host, self.device) is self._record
+        if self._connect.will is not None and not graceful and known:
+            # D: iot-hub-mqtt-support. It becomes telemetry with this property.
+            self._telemetry(self._connect.will, {"iothub-MessageType": "Will"})
         if self._hub.online.get(self._key) is self:
             del self._hub.online[self._key]
             self._record.connection_changed = timestamp()
@@ -213,21 +225,28 @@ class HubConnection:
     # MQTT
 
     def grant(self, topic_filter: str) -> bool:
-        # These are five, and five is all that the service allows: there is no sixth to refuse.
-        documented = (
-            f"devices/{self.device}/messages/devicebound/#",
-            _TWIN + "#",
-            _DESIRED + "#",
-            _METHODS + "#",
-            _RENEWED + "#",
+        if len(self.granted) >= _FILTERS and topic_filter not in self.granted:
+            return False
+        inbox = _INBOX.fullmatch(topic_filter)
+        if inbox is not None:  # "+" for the device: the embedded SDK for C
+            if inbox[1] == "+":
+                return True
+            if self.device in (inbox[1], unquote(inbox[1])):
+                self._level = inbox[1]
+                return True
+            return False
+        if topic_filter == _RENEWED + "#":
+            return self._renews
+        # The last two: a published client.
+        return topic_filter in (_TWIN + "#", _DESIRED + "#", _METHODS + "#", _METHODS_ALL) or bool(
+            _TWIN_STATUS.fullmatch(topic_filter)
         )
-        return topic_filter in documented and (self._renews or topic_filter != _RENEWED + "#")
 
     def subscribed(self, topic_filter: str) -> None:
         renewal = self._hub.credentials.active(self._record)
         if topic_filter == _RENEWED + "#" and renewal is not None:
             self.offer(renewal)
-        elif topic_filter == f"devices/{self.device}/messages/devicebound/#":
+        elif _INBOX.fullmatch(topic_filter):
             self.offer_messages()
 
     def place(self, topic: str) -> str:
@@ -259,7 +278,7 @@ class HubConnection:
         take = {_RENEW: self._renew, _REPORT: self._report_properties, _TWIN_GET: self._get_twin}[path]
         try:
             if isinstance(action, Error):
-                raise ServiceError(action.status, action.error_code, action.message, action.retry_after)
+                raise ServiceError(action.status, action.error_code, action.message, action.retry_after, action.info)
             return [take(rid, message.body)]
         except ServiceError as error:
             self._report(place, rid=rid, status=error.status, error_code=error.error_code)
@@ -272,12 +291,16 @@ class HubConnection:
             done()
 
     def _is_event(self, topic: str) -> bool:
-        events = f"devices/{self.device}/messages/events"
-        return topic == events or topic.startswith(events + "/")
+        match = _EVENTS.fullmatch(topic)
+        return match is not None and self.device in (match[1], unquote(match[1]))
 
-    def _telemetry(self, message: Message) -> Sequence[Message]:
+    def _telemetry(self, message: Message, more: messages.Properties | None = None) -> Sequence[Message]:
+        """``more``: properties that the hub adds. Raises Violation."""
         _, _, bag = message.topic.partition("/messages/events")
         properties = messages.unpacked(bag.lstrip("/"))
+        if messages.size(message.body, properties) > _EVENT_LIMIT:
+            raise Violation("a message that is larger than the hub takes, with its properties")
+        properties.update(more or {})
         if message.retain:
             properties["mqtt-retain"] = "true"
         body, encoding = messages.readable(message.body)
@@ -312,7 +335,9 @@ class HubConnection:
                 inbox.remove(message)
                 self._report("hub.c2d", state="dropped", message_id=message.id)
                 continue
-            if not self._hand_over(Message(message.topic(self.device), message.body), self._settle(message)):
+            if not self._hand_over(
+                Message(message.topic(self.device, self._level), message.body), self._settle(message)
+            ):
                 return
             message.held_by = self
             message.deliveries += 1
@@ -345,10 +370,10 @@ class HubConnection:
         result, match = self._calls.get(rid), _METHOD_RESULT.fullmatch(path)
         if result is not None and match is not None and not result.done():
             try:
-                if len(body) > _PAYLOAD_LIMIT:
+                if len(body) > PAYLOAD_LIMIT:
                     raise ValueError
-                result.set_result((int(match[1]), json.loads(body) if body else None))
-            except (ValueError, RecursionError):
+                result.set_result((int(match[1]), strict_json.read(body) if body else None))
+            except ValueError:
                 result.set_exception(ServiceError(502, 502000, "The device did not answer with JSON of up to 128 KB."))
         return []
 
@@ -368,7 +393,7 @@ class HubConnection:
 
     def tell_desired(self, patch: Document, version: int) -> None:
         """A change of the desired properties. A device that is not subscribed misses it and has to get the twin."""
-        body = json.dumps({**patch, "$version": version}, separators=(",", ":")).encode()
+        body = strict_json.write({**patch, "$version": version})
         self._connect.deliver(Message(f"{_DESIRED}?$version={version}", body))
 
     # Certificates
@@ -416,12 +441,12 @@ def _request_id(topic: str) -> str:
 
 
 def _response(prefix: str, status: int, rid: str, body: Body) -> Message:
-    return Message(f"{prefix}{status}/?$rid={rid}", json.dumps(body, separators=(",", ":")).encode())
+    return Message(f"{prefix}{status}/?$rid={rid}", strict_json.write(body))
 
 
 def _json(body: bytes) -> Any:
     """Raises ServiceError."""
     try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
+        return strict_json.read(body)
+    except ValueError:
         raise ServiceError(400, 400004, "The body is not JSON.") from None

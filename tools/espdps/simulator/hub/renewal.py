@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import binascii
 import datetime
-import json
 import re
 import uuid
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Any
 
 from cryptography import x509
 
+from .. import strict_json
 from ..errors import ServiceError, error_body
 from ..memory.records import Device
 from ..registry import issuance
@@ -61,7 +61,7 @@ class Credentials:
 
     def active(self, device: Device) -> Renewal | None:
         """The device's operation, if it has one."""
-        renewal = self._active.get((device.hub, device.id.lower()))
+        renewal = self._active.get((device.hub, device.id))
         return (
             renewal
             if renewal is not None and renewal.device is device and renewal.expires > certificates.now()
@@ -85,7 +85,7 @@ class Credentials:
             info = {"requestId": active.rid, **active.accepted()}
             raise ServiceError(409, 409004, "A request for a certificate is active already.", info=info)
         renewal = Renewal(device, connection, rid, request["csr"], trouble)
-        self._active[device.hub, device.id.lower()] = renewal
+        self._active[device.hub, device.id] = renewal
         return renewal
 
     def finish(self, renewal: Renewal) -> x509.Certificate | None:
@@ -95,7 +95,7 @@ class Credentials:
         script = renewal.trouble.at.get("hub.renewal.result")
         try:
             if isinstance(script, Error):
-                raise ServiceError(script.status, script.error_code, script.message, script.retry_after)
+                raise ServiceError(script.status, script.error_code, script.message, script.retry_after, script.info)
             leaf, body = self._issue(renewal)
         except ServiceError as error:
             renewal.answer = error.status, failure(error)
@@ -106,7 +106,7 @@ class Credentials:
     def forget(self, renewal: Renewal) -> None:
         """The device has its answer."""
         if self.active(renewal.device) is renewal:
-            del self._active[renewal.device.hub, renewal.device.id.lower()]
+            del self._active[renewal.device.hub, renewal.device.id]
 
     def _issue(self, renewal: Renewal) -> tuple[x509.Certificate, Body]:
         device, at = renewal.device, renewal.trouble.at
@@ -115,13 +115,20 @@ class Credentials:
             csr = issuance.read(renewal.csr, _API)
             issuance.check(csr, device.id, terms.key_types)
         except ServiceError as error:
-            info = {"correlationId": renewal.correlation_id, "credentialMessage": error.message}
+            # Seen at the service, with this credentialError; a script may answer 400037 without any info.
+            info = {
+                "correlationId": renewal.correlation_id,
+                "credentialMessage": error.message,
+                "credentialError": "400000",
+            }
             raise ServiceError(400, 400037, "The certificate request cannot be completed.", info=info) from None
         chain_script, form = at.get("hub.certificate"), at.get("hub.answer")
         chain_trouble = chain_script if isinstance(chain_script, Chain) else None
         leaf, chain = issuance.issue(self._registry.authority, csr, device.id, terms, chain_trouble)
         if isinstance(form, Form) and form.pem and chain is not None:
             chain = [issuance.pem(text) for text in chain]
+        # An object unless a script says otherwise: so it is in a live run of January 2026 and in the SDK for C, while
+        # some clients expect the list alone.
         if isinstance(form, Form) and form.bare:
             return leaf, chain or []
         body: dict[str, Any] = {"correlationId": renewal.correlation_id, "certificates": chain}
@@ -146,14 +153,14 @@ def _request(body: bytes, device_id: str) -> dict[str, Any]:
     if not body.strip():
         raise ServiceError(400, 400004, "The request has no body: id and csr are missing.")
     try:
-        request = json.loads(body)
-    except (ValueError, RecursionError):
+        request = strict_json.read(body)
+    except ValueError:
         raise ServiceError(400, 400006, "The request is not JSON.") from None
     if not isinstance(request, dict):
         raise ServiceError(400, 400004, "The request is no JSON object.")
     if not request.keys() <= _FIELDS:
         raise ServiceError(400, 400004, "The request has an unknown field: id, csr and replace are known.")
-    if str(request.get("id")).lower() != device_id.lower():
+    if request.get("id") != device_id:
         raise ServiceError(400, 400004, "id: not the ID of the device that is connected.")
     csr = request.get("csr")
     if not isinstance(csr, str) or not csr:

@@ -78,7 +78,7 @@ def _check_certificate(
     if certificate in device.certificates or _thumbprints(certificate) & set(device.thumbprints):
         return  # known by its thumbprint, so its name says nothing
     if registry.authority.revoked(certificate):
-        raise _No("the policy that issued the certificate was revoked")
+        raise _No("the authority that issued the certificate was revoked")
     if not (device.issued and registry.authority.issued(certificate)):
         if not device.signers:
             raise _No("certificate not issued by an authority of this device")

@@ -14,6 +14,7 @@ from ..errors import ServiceError
 
 DELIVERIES = 10  # of one message; the service's default, after which it is dropped
 _LIMIT = 64 * 1024  # of a message to a device with its properties
+_TOPIC_LIMIT = 65535  # bytes (MQTT 3.1.1, 1.5.3)
 _QUEUE = 50  # messages that may wait for one device
 
 # None is a name without a value, "" a value that is empty.
@@ -37,6 +38,16 @@ def packed(properties: Properties) -> str:
     )
 
 
+def size(body: bytes, properties: Properties) -> int:
+    """Bytes as the service counts them (D: iot-hub-devguide-messages-construct): the body, the values of system
+    properties, names and values of the others.
+    """
+    return len(body) + sum(
+        len((value or "").encode()) + (0 if name.startswith("$.") else len(name.encode()))
+        for name, value in properties.items()
+    )
+
+
 def readable(body: bytes) -> tuple[str, str]:
     """A body as text, and how: ``utf-8``, or ``base64`` where it is none."""
     try:
@@ -55,14 +66,19 @@ class CloudMessage:
     deliveries: int = 0
     held_by: object = None
 
-    def topic(self, device_id: str) -> str:
-        """System properties go first, with their ``$.`` escaped, as seen at the service."""
-        system = {"$.mid": self.id, "$.to": f"/devices/{device_id}/messages/deviceBound"}
-        return f"devices/{device_id}/messages/devicebound/{packed({**system, **self.properties})}"
+    def all_properties(self, device_id: str) -> Properties:
+        return {"$.mid": self.id, "$.to": f"/devices/{device_id}/messages/deviceBound", **self.properties}
+
+    def topic(self, device_id: str, level: str) -> str:
+        """``level``: the device's ID as it is spelled in topics. System properties go first, with their ``$.`` escaped,
+        as seen at the service.
+        """
+        return f"devices/{level}/messages/devicebound/{packed(self.all_properties(device_id))}"
 
     def check(self, device_id: str, waiting: int) -> None:
         """Raises ServiceError for a message that the service would not queue behind so many."""
-        if len(self.body) + len(self.topic(device_id)) >= _LIMIT:
+        topic = len(self.topic(device_id, device_id))
+        if size(self.body, self.all_properties(device_id)) > _LIMIT or topic > _TOPIC_LIMIT:
             raise ServiceError(413, 413001, "The message with its properties is larger than 64 KB.")
         if waiting >= _QUEUE:
             raise ServiceError(403, 403004, f"{_QUEUE} messages wait for the device already.")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-import re
 import uuid
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,8 +20,9 @@ from .messages import CloudMessage
 from .storage import Record
 from .twin import Document, Twin
 
-# Lenient on purpose: the documentation allows a dash at the end, the specification no special at either end.
-ID = re.compile(r"[A-Za-z0-9\-._:]{1,128}")
+NAMESPACE = "default"  # the one that the simulated DPS and hubs are linked to
+ISSUER = "issuer"  # these two are in the namespace from the start
+POLICY = "default"
 ALLOCATIONS = ("hashed", "geoLatency", "static", "custom")
 
 
@@ -43,7 +43,8 @@ class Enrollment(Record):
     the signers of a group and the client certificates of an individual enrollment, or with ``ca_references``, the names
     of one or two CertificateAuthority that sign for a group.
 
-    ``certificate_seconds``: life of its devices' issued certificates; None leaves that to ``credential_policy``.
+    ``certificate_seconds``: life of its devices' issued certificates; None leaves that to ``credential_policy``, which
+    is ``ISSUER/POLICY``, or a name alone (see policy_key).
     ``reprovision``, for a registration that is given another hub than before: ``migrate`` the device's twin there,
     ``reset`` it, or ``never`` leave the hub. ``hubs``: those linked for it, all of the service when empty.
     ``allocation``: one of ALLOCATIONS; ``webhook`` and its ``webhook_version`` are for ``custom``.
@@ -59,7 +60,7 @@ class Enrollment(Record):
     secondary_key: str = field(default="", repr=False)
     certificates: tuple[x509.Certificate, ...] = ()
     ca_references: tuple[str, ...] = ()
-    credential_policy: str | None = "default"
+    credential_policy: str | None = POLICY
     certificate_seconds: int | None = None
     reprovision: str = "migrate"
     provisioning_status: str = "enabled"
@@ -202,6 +203,8 @@ class Device(Record):
     inbox: list[CloudMessage] = field(default_factory=list, metadata={"kept": False})
     session: dict[str, int] | None = field(default=None, metadata={"kept": False})
     connection_changed: str | None = None
+    # Tells a device from an earlier one with its ID (D).
+    generation: str = field(default_factory=lambda: str(int.from_bytes(os.urandom(7), "big")))
     etag: str = field(default_factory=new_etag)
 
     def __post_init__(self) -> None:
@@ -214,20 +217,18 @@ class Device(Record):
 
 
 def device_key(hub: str, id: str) -> str:
-    return f"{hub}/{id.lower()}"
+    """Case counts (D: iot-hub-devguide-identity-registry)."""
+    return f"{hub}/{id}"
 
 
 @dataclass
-class Policy(Record):
-    """A credential policy of the registry's namespace: how certificates are issued to its devices.
+class Issuer(Record):
+    """A certificate authority of the registry's namespace that issues to devices, below the one root.
 
-    ``key_types``, of options.KEY_TYPES, and ``certificate_seconds``: as in the options where they are left out.
     ``revoked``: its former intermediates.
     """
 
     name: str
-    key_types: tuple[str, ...] = ()
-    certificate_seconds: int | None = None
     revoked: tuple[x509.Certificate, ...] = ()
     etag: str = field(default_factory=new_etag)
     created: str = field(default_factory=timestamp)
@@ -236,6 +237,31 @@ class Policy(Record):
     @property
     def key(self) -> str:
         return self.name.lower()
+
+
+@dataclass
+class CertificatePolicy(Record):
+    """A certificate policy of an issuer: how certificates are issued to devices.
+
+    ``key_types``, of options.KEY_TYPES, and ``certificate_seconds``: as in the options where they are left out.
+    """
+
+    name: str
+    issuer: str = ISSUER
+    key_types: tuple[str, ...] = ()
+    certificate_seconds: int | None = None
+    etag: str = field(default_factory=new_etag)
+    created: str = field(default_factory=timestamp)
+    updated: str = field(default_factory=timestamp)
+
+    @property
+    def key(self) -> str:
+        return policy_key(f"{self.issuer}/{self.name}")
+
+
+def policy_key(policy: str) -> str:
+    """``ISSUER/POLICY``, or the name of a policy alone: of the issuer that is there from the start."""
+    return (policy if "/" in policy else f"{ISSUER}/{policy}").lower()
 
 
 @dataclass
@@ -257,4 +283,4 @@ class NamespaceDevice(Record):
 
     @property
     def key(self) -> str:
-        return self.name.lower()
+        return self.name

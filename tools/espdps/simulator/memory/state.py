@@ -16,23 +16,25 @@ from ..options import Link
 from . import hub_choice
 from .records import (
     CertificateAuthority,
+    CertificatePolicy,
     Device,
     Enrollment,
+    Issuer,
     NamespaceDevice,
     Operation,
-    Policy,
     Registration,
     Unassigned,
     device_key,
     enrollment_key,
     new_etag,
+    policy_key,
 )
 from .storage import Storage, Table
 from .twin import Document, Twin
 
 
 class State:
-    """Lookups by id, which are case-insensitive at the service. Safe from any thread.
+    """Lookups by id, without regard to case at DPS and with it at a hub. Safe from any thread.
 
     ``links``: what DPS knows of hubs besides their names. ``dps_api``, ``hub_api``: the API versions that are known.
     Raises StateFileError.
@@ -47,9 +49,10 @@ class State:
         self.enrollments = Table(storage, Enrollment)
         self.authorities = Table(storage, CertificateAuthority)
         self.registrations = Table(storage, Registration)
-        self._devices = Table(storage, Device)
-        self.policies = Table(storage, Policy)
-        self.namespace = Table(storage, NamespaceDevice)
+        self._devices = Table(storage, Device, exact=True)
+        self.issuers = Table(storage, Issuer)
+        self.policies = Table(storage, CertificatePolicy)
+        self.namespace = Table(storage, NamespaceDevice, exact=True)
 
     # Enrollments
 
@@ -109,7 +112,7 @@ class State:
             before = self.registrations.get(registration_id)
             hub = self._hub(registration_id, enrollment, before, given.get("iotHubHostName"))
             initial = given.get("initialTwin") or enrollment.initial_twin
-            id = before.device_id if before is not None else enrollment.device_id or registration_id
+            id = self.device_id(registration_id, enrollment)
             device, substatus = self._device(before, hub, id, enrollment.reprovision == "migrate", initial)
             device.change(
                 enrollment=enrollment.key,
@@ -117,7 +120,8 @@ class State:
                 policy=enrollment.credential_policy,
                 certificates=() if enrollment.group else enrollment.certificates,
                 signers=self.signers(enrollment) if enrollment.group else (),
-                keys=enrollment.device_keys(registration_id),
+                # By its first spelling: another one, with another derived key, does not take the device over.
+                keys=enrollment.device_keys(before.registration_id if before is not None else registration_id),
                 edge=enrollment.edge,
             )
             registration = before or Registration(registration_id, None, hub, id)
@@ -137,13 +141,18 @@ class State:
         if before is not None and enrollment.reprovision == "never":
             return before.hub
         linked = self.linked(enrollment)
-        if not linked:
+        if not linked or (enrollment.allocation == "static" and not enrollment.hubs):
             raise Unassigned(400208, "No IoT hub is linked.")
         if chosen is not None:
             if chosen not in linked:
                 raise Unassigned(400207, "Custom allocation failed: it chose a hub that is not linked.")
             return chosen
         return hub_choice.choose(enrollment.allocation, id, linked, self.links, before.hub if before else None)
+
+    def device_id(self, registration_id: str, enrollment: Enrollment) -> str:
+        """What a hub calls the device: as it was first, in that case, whatever the enrollment says now."""
+        before = self.registrations.get(registration_id)
+        return before.device_id if before is not None else enrollment.device_id or registration_id
 
     def linked(self, enrollment: Enrollment) -> list[str]:
         """The hubs that its devices may be assigned to."""
@@ -191,6 +200,12 @@ class State:
                 self.registrations.remove(registration)
             return registration is not None
 
+    # Policies
+
+    def policy(self, name: str) -> CertificatePolicy | None:
+        """By ``ISSUER/POLICY``, or by the name alone for one of the issuer that is there from the start."""
+        return self.policies.get(policy_key(name))
+
     # Devices of the hubs
 
     def put_device(self, device: Device) -> None:
@@ -201,7 +216,7 @@ class State:
 
     def devices(self, id: str | None = None) -> list[Device]:
         """The records with this id, or all, of all hubs."""
-        return [device for device in self._devices.all() if id is None or device.id.lower() == id.lower()]
+        return [device for device in self._devices.all() if id is None or device.id == id]
 
     def remove_device(self, device: Device) -> None:
         self._devices.remove(device)

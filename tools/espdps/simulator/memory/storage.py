@@ -34,7 +34,7 @@ class Record:
 
     @property
     def key(self) -> str:
-        """What it is found by among those of its kind: lower case, as ids are the same in any case."""
+        """What it is found by among those of its kind: lower case, unless the table is ``exact``."""
         raise NotImplementedError
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -148,16 +148,16 @@ class Storage:
 
 
 class Table(Generic[R]):
-    """The records of one kind, by key, in the order in which they came."""
+    """The records of one kind, by key, in the order in which they came. ``exact``: case counts."""
 
-    def __init__(self, storage: Storage, kind: type[R]) -> None:
-        self._storage = storage
+    def __init__(self, storage: Storage, kind: type[R], exact: bool = False) -> None:
+        self._storage, self._exact = storage, exact
         self._records = {record.key: record for record in storage.load(kind)}
         for record in self._records.values():
             storage.keep(record)
 
     def get(self, key: str) -> R | None:
-        return self._records.get(key.lower())
+        return self._records.get(key if self._exact else key.lower())
 
     def put(self, record: R) -> None:
         """In place of the one with its key, if there is one."""

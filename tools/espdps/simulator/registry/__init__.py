@@ -1,3 +1,3 @@
-"""The device registry: credential policies, devices of all hubs, and the certificates issued under a policy.
+"""The device registry: issuing authorities, their policies, devices of all hubs, and the certificates issued.
 
 Its HTTPS interface is in service/."""

@@ -93,7 +93,7 @@ def issue(
     key = ec.generate_private_key(ec.SECP384R1()).public_key() if kind == "other-key" else csr.public_key()
     name = device_id + "-other" if kind == "other-name" else device_id
     begins = {"expired": -terms.life - 60, "not-yet-valid": _DAY}.get(kind, 0)
-    leaf = authority.issue(terms.policy, terms.serial, name, key, terms.life, begins, deep=kind == "longer")
+    leaf = authority.issue(terms.issuer, terms.serial, name, key, terms.life, begins, deep=kind == "longer")
     chain = [base64.b64encode(der).decode() for der in authority.chain(leaf)]
     if kind == "null":
         return leaf, None

@@ -1,6 +1,6 @@
-"""The device registry's namespace: credential policies, and the devices of all hubs that were provisioned under one.
+"""The device registry's namespace: issuing authorities, their policies, and the devices that were provisioned by one.
 
-How a policy and a device's identifier are tied to a certificate is decided here; no protocol is known.
+How an authority and a device's identifier are tied to a certificate is decided here; no protocol is known.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from cryptography import x509
 
 from ..errors import ServiceError, timestamp
-from ..memory.records import Device, NamespaceDevice, Policy, new_etag
+from ..memory.records import ISSUER, POLICY, CertificatePolicy, Device, Issuer, NamespaceDevice, new_etag
 from ..memory.state import State
 from ..options import Options
 from ..trust import authorities
 
-NAMESPACE = "default"  # the one that the simulated DPS and hubs are linked to
-# The documentation's bounds for a name, and what a file may be called.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{1,48}[A-Za-z0-9]")
+ROOT = "root"  # the authority above all issuers; it issues nothing to devices
+# REST specification 2026-11-01, certificateAuthorityName and certificatePolicyName.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{2,62}")
 _RANDOM = 96  # bits of a serial number that differ from one certificate of a device to the next
 
 
@@ -28,7 +28,7 @@ _RANDOM = 96  # bits of a serial number that differ from one certificate of a de
 class Terms:
     """How a device's next certificate is issued. ``key_types``: of its CSR; ``life`` in seconds."""
 
-    policy: str
+    issuer: str
     key_types: tuple[str, ...]
     life: int
     serial: int
@@ -41,57 +41,87 @@ class Registry:
         self.authority = authority
         self._state, self._options = state, options
         self._seed = uuid.uuid5(uuid.NAMESPACE_OID, seed)
-        if state.storage.fresh:
-            state.policies.put(Policy(authorities.DEFAULT))
-        for policy in state.policies.all():
-            authority.add(policy.key, policy.revoked)
+        if not state.issuers.all():
+            state.issuers.put(Issuer(ISSUER))
+            state.policies.put(CertificatePolicy(POLICY))
+        for issuer in state.issuers.all():
+            authority.add(issuer.key, issuer.revoked)
+
+    # Issuing authorities
+
+    def issuer(self, name: str) -> Issuer:
+        """Raises ServiceError."""
+        issuer = self._state.issuers.get(name)
+        if issuer is None:
+            raise ServiceError(404, 404001, "The certificate authority does not exist.")
+        return issuer
+
+    def put_issuer(self, name: str) -> Issuer:
+        """A new one, or the one of this name. Raises ServiceError."""
+        issuer = self._state.issuers.get(name)
+        if issuer is not None:
+            return issuer
+        _check_name(name, "certificate authority")
+        if name.lower() == ROOT:
+            raise ServiceError(409, 409001, "A certificate authority cannot change its type.")
+        issuer = Issuer(name)
+        self.authority.add(issuer.key)
+        self._state.issuers.put(issuer)
+        return issuer
+
+    def delete_issuer(self, name: str) -> None:
+        """No hub trusts its intermediate any more. That it must not have policies is inference. Raises ServiceError."""
+        issuer = self.issuer(name)
+        if self.policies(issuer.name):
+            raise ServiceError(409, 409001, "The certificate authority has certificate policies.")
+        self._state.issuers.remove(issuer)
+        self.authority.remove(issuer.key)
+
+    def revoke_issuer(self, name: str) -> Issuer:
+        """Another intermediate issues from now on; hubs refuse what was issued before. Raises ServiceError."""
+        issuer = self.issuer(name)
+        issuer.change(revoked=self.authority.rotate(issuer.key), updated=timestamp(), etag=new_etag())
+        return issuer
 
     # Policies
 
-    def policy(self, name: str) -> Policy:
-        """Raises ServiceError."""
-        policy = self._state.policies.get(name)
+    def policies(self, issuer: str) -> list[CertificatePolicy]:
+        return [policy for policy in self._state.policies.all() if policy.issuer.lower() == issuer.lower()]
+
+    def policy(self, name: str) -> CertificatePolicy:
+        """By ISSUER/POLICY, or by a name alone. Raises ServiceError."""
+        policy = self._state.policy(name)
         if policy is None:
-            raise ServiceError(404, 404001, "The credential policy does not exist.")
+            raise ServiceError(404, 404001, "The certificate policy does not exist.")
         return policy
 
-    def put_policy(self, name: str, key_types: tuple[str, ...], life: int | None) -> Policy:
+    def put_policy(self, issuer: str, name: str, key_types: tuple[str, ...], life: int | None) -> CertificatePolicy:
         """A new one, or another life and other key types for what it issues from now on. Raises ServiceError."""
-        policy = self._state.policies.get(name)
+        if issuer.lower() == ROOT:
+            # Seen at the service: 409 PolicyRequiresIssuingCa.
+            raise ServiceError(409, 409001, "A certificate policy requires an issuing certificate authority.")
+        owner = self.issuer(issuer)
+        policy = self._state.policy(f"{issuer}/{name}")
         if policy is not None:
             policy.change(key_types=key_types, certificate_seconds=life, updated=timestamp(), etag=new_etag())
             return policy
-        if not _NAME.fullmatch(name):
-            raise ServiceError(400, 400004, "A policy's name has 3 to 50 letters, digits and inner dashes.")
-        policy = Policy(name, key_types, life)
-        self.authority.add(policy.key)
+        _check_name(name, "certificate policy")
+        policy = CertificatePolicy(name, owner.name, key_types, life)
         self._state.policies.put(policy)
         return policy
 
     def delete_policy(self, name: str) -> None:
-        """No hub trusts its intermediate any more. An enrollment that still names it fails where it has to issue.
+        """Hubs still trust what it issued. An enrollment that still names it fails where it has to issue.
 
         That it may be in use is inference. Raises ServiceError.
         """
-        policy = self.policy(name)
-        self._state.policies.remove(policy)
-        self.authority.remove(policy.key)
-
-    def revoke_policy(self, name: str) -> Policy:
-        """Another intermediate issues from now on; hubs refuse what was issued before. Raises ServiceError."""
-        policy = self.policy(name)
-        policy.change(revoked=self.authority.rotate(policy.key), updated=timestamp(), etag=new_etag())
-        return policy
-
-    def issuer(self, policy: str) -> str:
-        """The name of what issues under a policy. Raises ServiceError."""
-        return self.authority.issuer(self.policy(policy).key)
+        self._state.policies.remove(self.policy(name))
 
     # Certificates
 
     def key_types(self, policy: str | None) -> tuple[str, ...]:
         """Of the CSRs that a policy takes; an unknown policy or None: those of the options."""
-        known = self._state.policies.get(policy) if policy is not None else None
+        known = self._state.policy(policy) if policy is not None else None
         return known.key_types if known is not None and known.key_types else self._options.key_types
 
     def terms(self, device: Device) -> Terms:
@@ -106,7 +136,8 @@ class Registry:
         # How the service ties a certificate to a device's identifier is not documented. The first half of the serial
         # number makes it no longer, and says nothing to anybody else.
         random = int.from_bytes(os.urandom(_RANDOM // 8), "big")
-        return Terms(policy.key, self.key_types(policy.key), life, _prefix(self.enter(device)) << _RANDOM | random)
+        serial = _prefix(self.enter(device)) << _RANDOM | random
+        return Terms(policy.issuer.lower(), self.key_types(policy.key), life, serial)
 
     def revoked(self, device: Device, certificate: x509.Certificate) -> bool:
         """Whether a certificate of this device is one of ours from before its identifier was changed."""
@@ -130,9 +161,7 @@ class Registry:
         """
         known = self._state.namespace.get(device.id)
         if known is None:
-            known = NamespaceDevice(
-                device.id, str(uuid.uuid5(self._seed, device.id.lower())), device.hub, device.policy
-            )
+            known = NamespaceDevice(device.id, str(uuid.uuid5(self._seed, device.id)), device.hub, device.policy)
             self._state.namespace.put(known)
         elif (known.hub, known.policy) != (device.hub, device.policy):
             known.change(hub=device.hub, policy=device.policy, updated=timestamp(), etag=new_etag())
@@ -156,6 +185,12 @@ class Registry:
         device = self.device(name)
         device.change(uuid=str(uuid.uuid4()), updated=timestamp(), etag=new_etag())
         return device
+
+
+def _check_name(name: str, kind: str) -> None:
+    """Raises ServiceError."""
+    if not _NAME.fullmatch(name):
+        raise ServiceError(400, 400004, f"The name of a {kind} has 3 to 63 letters, digits and inner dashes.")
 
 
 def _prefix(device: NamespaceDevice) -> int:

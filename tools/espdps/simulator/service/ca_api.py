@@ -22,21 +22,22 @@ from ..errors import ServiceError, timestamp
 from ..memory.records import CertificateAuthority, new_etag
 from ..memory.state import State
 from ..trust import certificates
-from .dps_api import check_etag, name_in, read_json
+from .dps_api import check_etag, name_in
+from .routes import Api, Routes, answer, dps_error, read_json
 
 
 class CaApi:
     def __init__(self, state: State) -> None:
         self._state = state
 
-    def add_to(self, application: web.Application) -> None:
-        router = application.router
-        router.add_get("/certificates", self._list)
-        router.add_get("/certificates/{id}", self._get)
-        router.add_put("/certificates/{id}", self._put)
-        router.add_delete("/certificates/{id}", self._delete)
-        router.add_post("/certificates/{id}/generateVerificationCode", self._code)
-        router.add_post("/certificates/{id}/verify", self._verify)
+    def add_to(self, routes: Routes) -> None:
+        api = Api(None, dps_error, 400004)
+        routes.add(api, "GET", "/certificates", self._list)
+        routes.add(api, "GET", "/certificates/{id}", self._get)
+        routes.add(api, "PUT", "/certificates/{id}", self._put)
+        routes.add(api, "DELETE", "/certificates/{id}", self._delete)
+        routes.add(api, "POST", "/certificates/{id}/generateVerificationCode", self._code)
+        routes.add(api, "POST", "/certificates/{id}/verify", self._verify)
 
     def _find(self, request: web.Request) -> CertificateAuthority:
         """Raises ServiceError."""
@@ -46,7 +47,7 @@ class CaApi:
         return authority
 
     async def _list(self, request: web.Request) -> web.Response:
-        return web.json_response({"value": [_body(authority) for authority in self._state.authorities.all()]})
+        return answer({"value": [_body(authority) for authority in self._state.authorities.all()]})
 
     async def _get(self, request: web.Request) -> web.Response:
         return _response(self._find(request))
@@ -123,4 +124,4 @@ def _date(text: str) -> str:
 
 
 def _response(authority: CertificateAuthority, **more: Any) -> web.Response:
-    return web.json_response(_body(authority, **more), headers={"ETag": authority.etag})
+    return answer(_body(authority, **more), headers={"ETag": authority.etag})

@@ -1,67 +1,67 @@
 """The DPS service API over HTTPS: enrollments, enrollment groups and registrations, for tools that prepare them.
 
-Checks the policy's token at each call, also of what others add; keys go out only as an attestation mechanism.
+Checks the token at each call, also of what others add: the policy's, or one that stands for Microsoft Entra ID's. Keys
+go out as an attestation mechanism and to who changes them.
 """
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
 
 from ..dps import enrollment_json
-from ..errors import ServiceError, error_body
-from ..memory.records import ID, Enrollment, Registration
+from ..errors import ServiceError
+from ..memory.records import Enrollment, Registration
 from ..memory.state import State
+from ..names import REGISTRATION_ID
 from ..trust import sas
 from . import query
-
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+from .routes import Api, Handler, Routes, answer, dps_error, read_json
 
 
 class ServiceApi:
-    """``policy``: name and key (base64) of the one shared access policy."""
+    """``policy``: name and key (base64) of the one shared access policy. ``bearer``: a token of our own making, good
+    for all that one of Microsoft Entra ID could be good for.
+    """
 
-    def __init__(self, state: State, policy_name: str, policy_key: str) -> None:
+    def __init__(self, state: State, policy_name: str, policy_key: str, bearer: str) -> None:
         self._state = state
-        self._policy_name, self._policy_key = policy_name, policy_key
+        self._policy_name, self._policy_key, self._bearer = policy_name, policy_key, bearer
 
-    def application(self) -> web.Application:
-        application = web.Application(middlewares=[self._guard])
-        router = application.router
+    def routes(self) -> Routes:
+        """With the paths of DPS; those of the other APIs are added."""
+        routes, api = Routes(self._authorize), Api(lambda: self._state.dps_api, dps_error, 400004)
         for path, group in (("/enrollments", False), ("/enrollmentGroups", True)):
-            router.add_post(f"{path}/query", self._bound(self._query, group))
-            router.add_get(f"{path}/{{id}}", self._bound(self._get, group))
-            router.add_put(f"{path}/{{id}}", self._bound(self._put, group))
-            router.add_delete(f"{path}/{{id}}", self._bound(self._delete, group))
-            router.add_post(f"{path}/{{id}}/attestationmechanism", self._bound(self._mechanism, group))
-        router.add_get("/registrations/{id}", self._get_registration)
-        router.add_delete("/registrations/{id}", self._delete_registration)
-        router.add_post("/registrations/{id}/query", self._query_registrations)
-        return application
-
-    @web.middleware
-    async def _guard(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
-        """Authorizes the call, and gives every failure the service's form."""
-        try:
-            self._authorize(request)
-            if not request.query.get("api-version"):
-                raise ServiceError(400, 400012, "api-version is missing.")
-            return await handler(request)
-        except ServiceError as error:
-            body = error_body(error.error_code, error.message)
-            return web.json_response(body if error.info is None else {**body, "info": error.info}, status=error.status)
-        except web.HTTPException as error:
-            return web.json_response(error_body(error.status * 1000, f"{error.reason}."), status=error.status)
+            routes.add(api, "POST", f"{path}/query", self._bound(self._query, group))
+            routes.add(api, "GET", f"{path}/{{id}}", self._bound(self._get, group))
+            routes.add(api, "PUT", f"{path}/{{id}}", self._bound(self._put, group))
+            routes.add(api, "DELETE", f"{path}/{{id}}", self._bound(self._delete, group))
+            routes.add(api, "POST", f"{path}/{{id}}/attestationmechanism", self._bound(self._mechanism, group))
+        routes.add(api, "GET", "/registrations/{id}", self._get_registration)
+        routes.add(api, "DELETE", "/registrations/{id}", self._delete_registration)
+        routes.add(api, "POST", "/registrations/{id}/query", self._query_registrations)
+        return routes
 
     def _authorize(self, request: web.Request) -> None:
+        """A token of the policy for this host, or for the part of it that its resource names. Raises ServiceError."""
+        given = request.headers.get("Authorization", "")
+        scheme, _, text = given.partition(" ")
+        if scheme.lower() == "bearer":  # RFC 6750, 2.1; RFC 9110, 11.1: schemes are told without regard to case
+            if not hmac.compare_digest(text.encode(errors="replace"), self._bearer.encode()):
+                raise ServiceError(401, 401002, "Unauthorized.")
+            return
         try:
-            token = sas.parse(request.headers.get("Authorization", ""))
+            token = sas.parse(given)
         except sas.BadToken:
             raise ServiceError(401, 401002, "Unauthorized.") from None
+        # A resource is written without a protocol (D); a client in use writes https://{host}/ and is let in.
+        resource = token.resource.lower().removeprefix("https://").rstrip("/")
+        asked = (request.url.host or "").lower() + request.path.lower()
         good = (
-            token.resource == (request.url.host or "").lower()
+            f"{asked}/".startswith(f"{resource}/")
             and (token.skn or "").lower() == self._policy_name.lower()
             and not token.expired()
         )
@@ -69,7 +69,7 @@ class ServiceApi:
             raise ServiceError(401, 401002, "Unauthorized.")
 
     @staticmethod
-    def _bound(handler: Callable[[web.Request, bool], Awaitable[web.Response]], group: bool) -> _Handler:
+    def _bound(handler: Callable[[web.Request, bool], Awaitable[web.Response]], group: bool) -> Handler:
         async def call(request: web.Request) -> web.StreamResponse:
             return await handler(request, group)
 
@@ -78,7 +78,7 @@ class ServiceApi:
     # Enrollments
 
     async def _get(self, request: web.Request, group: bool) -> web.Response:
-        return _enrollment_response(self._find(request, group))
+        return _enrollment_response(request, self._find(request, group))
 
     async def _put(self, request: web.Request, group: bool) -> web.Response:
         id = name_in(request)
@@ -87,9 +87,9 @@ class ServiceApi:
         existing = self._state.enrollment(id, group)
         if existing is not None:
             check_etag(request, existing.etag, required=True)
-        enrollment = enrollment_json.read(id, group, body, existing, self._state)
+        enrollment = enrollment_json.read(id, group, body, existing, self._state, _version(request))
         self._state.put_enrollment(enrollment)
-        return _enrollment_response(enrollment)
+        return _enrollment_response(request, enrollment, keys=True)  # L: with those that it made
 
     async def _delete(self, request: web.Request, group: bool) -> web.Response:
         enrollment = self._find(request, group)
@@ -99,12 +99,11 @@ class ServiceApi:
 
     async def _query(self, request: web.Request, group: bool) -> web.Response:
         kept = [one for one in self._state.enrollments.all() if one.group == group]
-        records = [(one.key, enrollment_json.write(one)) for one in kept]
-        return await query.answer(request, "enrollmentGroup" if group else "enrollment", records)
+        records = [(one.key, enrollment_json.write(one, _version(request))) for one in kept]
+        return await query.page(request, "enrollmentGroup" if group else "enrollment", records)
 
     async def _mechanism(self, request: web.Request, group: bool) -> web.Response:
-        """The one answer that has keys in it."""
-        return web.json_response(enrollment_json.mechanism(self._find(request, group), keys=True))
+        return answer(enrollment_json.mechanism(self._find(request, group), keys=True))
 
     def _find(self, request: web.Request, group: bool) -> Enrollment:
         enrollment = self._state.enrollment(name_in(request), group)
@@ -118,14 +117,14 @@ class ServiceApi:
         registration = self._state.registration(name_in(request))
         if registration is None:
             raise ServiceError(404, 404202, "Registration not found.")
-        return web.json_response(_registration_body(registration), headers={"ETag": registration.etag})
+        return answer(_registration_body(registration), headers={"ETag": registration.etag})
 
     async def _query_registrations(self, request: web.Request) -> web.Response:
-        """Those of one group; one that is not there has none."""
+        """Those of one group; one that is not there has none. The body may be missing (L: az, the SDK for Node)."""
         group = name_in(request).lower()
         kept = [one for one in self._state.registrations.all() if (one.group or "").lower() == group]
         records = [(one.key, _registration_body(one)) for one in kept]
-        return await query.answer(request, "deviceRegistrationState", records)
+        return await query.page(request, "deviceRegistrationState", records, optional=True)
 
     async def _delete_registration(self, request: web.Request) -> web.Response:
         registration = self._state.registration(name_in(request))
@@ -136,18 +135,10 @@ class ServiceApi:
         return web.Response(status=204)
 
 
-async def read_json(request: web.Request) -> Any:
-    """Raises ServiceError."""
-    try:
-        return await request.json()
-    except (ValueError, RecursionError):
-        raise ServiceError(400, 400012, "Deserialization error: the body is not JSON.") from None
-
-
 def name_in(request: web.Request) -> str:
     """The name that ends a path. Raises ServiceError."""
     id = request.match_info["id"]
-    if not ID.fullmatch(id):
+    if not REGISTRATION_ID.fullmatch(id):
         raise ServiceError(400, 400004, "Invalid ID.")
     return id
 
@@ -165,8 +156,12 @@ def check_etag(request: web.Request, etag: str, required: bool) -> None:
         raise ServiceError(409, 409203, "Precondition failed.")
 
 
-def _enrollment_response(enrollment: Enrollment) -> web.Response:
-    return web.json_response(enrollment_json.write(enrollment), headers={"ETag": enrollment.etag})
+def _version(request: web.Request) -> str:
+    return str(request.query["api-version"])
+
+
+def _enrollment_response(request: web.Request, enrollment: Enrollment, keys: bool = False) -> web.Response:
+    return answer(enrollment_json.write(enrollment, _version(request), keys), headers={"ETag": enrollment.etag})
 
 
 def _registration_body(registration: Registration) -> dict[str, Any]:

@@ -15,19 +15,24 @@ from typing import Any
 
 from aiohttp import web
 
+from .. import strict_json
 from ..errors import ServiceError
 from ..events import Event
 from ..hub import authentication
-from ..hub.hub import Hub
+from ..hub.hub import PAYLOAD_LIMIT, Hub
 from ..memory.messages import CloudMessage, packed
 from ..memory.records import Device, new_etag
-from ..memory.twin import check
-from .dps_api import check_etag, name_in, read_json
+from ..memory.twin import PROPERTIES_LIMIT, TAGS_LIMIT, Document, bounded, check, merged, patch_between
+from ..names import DEVICE_ID
+from .dps_api import check_etag
+from .routes import Api, Routes, answer, hub_error, not_built, read_json
 
 _TIMEOUTS = range(5, 301)  # seconds, of a method
 _QUIET = 10.0  # seconds after which the feed says an empty line, which finds out whether somebody still reads it
 _NEVER = "0001-01-01T00:00:00Z"
 _PAGE = 1000  # devices in one answer, the most that the service gives
+_METHOD = re.compile(r"""[^\x00-\x20\x7f-\U0010ffff$()<>@,;:\\"/\[\]?={}+#]+""")
+_READ_ONLY = ("$version", "$metadata")  # of a section: an official client sends them back as it got them
 _QUERY = re.compile(r"select\s+\*\s+from\s+devices\s*;?", re.IGNORECASE)
 
 
@@ -37,19 +42,21 @@ class HubApi:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
 
-    def add_to(self, application: web.Application) -> None:
-        router = application.router
-        router.add_get("/devices", self._list_devices)
-        router.add_post("/devices/query", self._query)
-        router.add_get("/statistics/{of:devices|service}", self._statistics)
-        router.add_get("/devices/{id}", self._get_device)
-        router.add_put("/devices/{id}", self._put_device)
-        router.add_delete("/devices/{id}", self._delete_device)
-        router.add_get("/twins/{id}", self._get_twin)
-        router.add_patch("/twins/{id}", self._patch_twin)
-        router.add_post("/twins/{id}/methods", self._call)
-        router.add_post("/devices/{id}/messages/devicebound", self._send)
-        router.add_get("/messages/events", self._feed)
+    def add_to(self, routes: Routes) -> None:
+        api = Api(lambda: self._hub.state.hub_api, hub_error, 400001)
+        routes.add(api, "GET", "/devices", self._list_devices)
+        routes.add(api, "POST", "/devices/query", self._query)
+        routes.add(api, "GET", "/statistics/devices", self._registry_statistics)
+        routes.add(api, "GET", "/statistics/service", self._service_statistics)
+        routes.add(api, "GET", "/devices/{id}", self._get_device)
+        routes.add(api, "PUT", "/devices/{id}", self._put_device)
+        routes.add(api, "DELETE", "/devices/{id}", self._delete_device)
+        routes.add(api, "GET", "/twins/{id}", self._get_twin)
+        routes.add(api, "PATCH", "/twins/{id}", self._patch_twin)
+        routes.add(api, "PUT", "/twins/{id}", self._put_twin)
+        routes.add(api, "POST", "/twins/{id}/methods", self._call)
+        routes.add(api, "POST", "/devices/{id}/messages/devicebound", self._send)
+        routes.add(api, "GET", "/messages/events", self._feed)
 
     def _find(self, request: web.Request) -> Device:
         """Raises ServiceError."""
@@ -68,34 +75,37 @@ class HubApi:
         """``top``: how many at most."""
         top = _number(request.query.get("top"), _PAGE)
         devices = self._here(request, self._hub.state.devices())
-        return web.json_response([self._identity(device) for device in devices[:top]])
+        return answer([self._identity(device) for device in devices[:top]])
 
     async def _query(self, request: web.Request) -> web.Response:
         """All twins, in pages; there is no more of the query language here."""
         body = await read_json(request)
         text = body.get("query") if isinstance(body, dict) else None
-        if not isinstance(text, str) or not _QUERY.fullmatch(text.strip()):
-            raise ServiceError(400, 400006, "This simulator knows one query: SELECT * FROM devices")
+        if not isinstance(text, str) or not text.lstrip().lower().startswith("select"):
+            raise ServiceError(400, 400006, "The query is not a SELECT.")
+        if not _QUERY.fullmatch(text.strip()):
+            raise not_built("queries at a hub other than SELECT * FROM devices")
         size = _number(request.headers.get("x-ms-max-item-count"), _PAGE)
         start = _number(request.headers.get("x-ms-continuation"), 0)
         devices = self._here(request, self._hub.state.devices())
         headers = {"x-ms-item-type": "Twin"}
         if start + size < len(devices):
             headers["x-ms-continuation"] = str(start + size)
-        return web.json_response([self._document(device) for device in devices[start : start + size]], headers=headers)
+        return answer([self._document(device) for device in devices[start : start + size]], headers=headers)
 
-    async def _statistics(self, request: web.Request) -> web.Response:
+    async def _service_statistics(self, request: web.Request) -> web.Response:
         devices = self._here(request, self._hub.state.devices())
-        if request.match_info["of"] == "service":
-            connected = sum(self._hub.connection(device) is not None for device in devices)
-            return web.json_response({"connectedDeviceCount": connected})
+        return answer({"connectedDeviceCount": sum(self._hub.connection(device) is not None for device in devices)})
+
+    async def _registry_statistics(self, request: web.Request) -> web.Response:
+        devices = self._here(request, self._hub.state.devices())
         enabled = sum(device.enabled for device in devices)
         counts = {
             "totalDeviceCount": len(devices),
             "enabledDeviceCount": enabled,
             "disabledDeviceCount": len(devices) - enabled,
         }
-        return web.json_response(counts)
+        return answer(counts)
 
     async def _get_device(self, request: web.Request) -> web.Response:
         return self._device(self._find(request))
@@ -108,6 +118,8 @@ class HubApi:
         body = await read_json(request)
         if not isinstance(body, dict):
             raise ServiceError(400, 400004, "The device is no JSON object.")
+        if body.get("deviceId") != request.match_info["id"]:  # D: required, and of the device in the path
+            raise ServiceError(400, 400004, "deviceId: missing, or not the one in the path.")
         new = "If-Match" not in request.headers
         given = authentication.read(body, new)
         if new:
@@ -123,7 +135,9 @@ class HubApi:
 
     def _make(self, request: web.Request, given: dict[str, Any]) -> Device:
         """Raises ServiceError."""
-        host, id, hubs = (request.url.host or "").lower(), name_in(request), self._hub.state.hubs
+        host, id, hubs = (request.url.host or "").lower(), request.match_info["id"], self._hub.state.hubs
+        if not DEVICE_ID.fullmatch(id):
+            raise ServiceError(400, 400004, "deviceId: not a valid device ID.")
         if self._here(request, self._hub.state.devices(id)):
             raise ServiceError(409, 409001, "A device with this ID is registered already.")
         hub = host if host in hubs else hubs[0] if host == "localhost" and len(hubs) == 1 else None
@@ -135,17 +149,18 @@ class HubApi:
 
     async def _delete_device(self, request: web.Request) -> web.Response:
         device = self._find(request)
-        _check_etag(request, device.etag, required=False)
+        _check_etag(request, device.etag, required=True)  # D: the header is required, "*" deletes it in any case
         self._hub.state.remove_device(device)
         self._hub.hang_up(device, "device was deleted")
         return web.Response(status=204)
 
     def _device(self, device: Device) -> web.Response:
-        return web.json_response(self._identity(device), headers={"ETag": device.etag})
+        return answer(self._identity(device), headers={"ETag": device.etag})
 
     def _identity(self, device: Device) -> dict[str, Any]:
         return {
             "deviceId": device.id,
+            "generationId": device.generation,
             "etag": device.etag.strip('"'),
             **self._state(device),
             "authentication": authentication.write(device),
@@ -166,26 +181,37 @@ class HubApi:
         return self._twin(self._find(request))
 
     async def _patch_twin(self, request: web.Request) -> web.Response:
-        """Desired properties and tags. What a device reported, and the service's own fields, are not to be patched."""
+        """Changes desired properties and tags: names that are left out stay, null for a section empties it (L)."""
+        return await self._change_twin(request, whole=False)
+
+    async def _put_twin(self, request: web.Request) -> web.Response:
+        """Replaces desired properties and tags as a whole (L). The device is told the difference (inference)."""
+        return await self._change_twin(request, whole=True)
+
+    async def _change_twin(self, request: web.Request, whole: bool) -> web.Response:
+        """What a device reported, and the service's own fields, are not changed."""
         body = await read_json(request)
         device = self._find(request)
         _check_etag(request, device.twin.etag, required=False)
         properties = body.get("properties", {}) if isinstance(body, dict) else None
-        desired = properties.get("desired") if isinstance(properties, dict) else None
-        tags = body.get("tags") if isinstance(body, dict) else None
-        if desired is None and tags is None:
+        if not isinstance(body, dict) or not isinstance(properties, dict):
+            raise ServiceError(400, 400004, "The twin is not of the form {tags, properties: {desired}}.")
+        if "desired" not in properties and "tags" not in body:
             raise ServiceError(400, 400004, "Neither properties.desired nor tags to change.")
-        for patch in (desired, tags):
-            if patch is not None:
-                check(patch)
+        twin = device.twin
+        tags = _patch(body, "tags", twin.tags, whole)
+        desired = _patch(properties, "desired", twin.desired, whole)
+        # Both are judged before either is changed.
+        bounded(merged(twin.tags, tags or {}), TAGS_LIMIT)
+        bounded(merged(twin.desired, desired or {}), PROPERTIES_LIMIT)
         if tags is not None:
-            device.twin.tag(tags)
+            twin.tag(tags)
         if desired is not None:
             self._hub.desire(device, desired)
         return self._twin(device)
 
     def _twin(self, device: Device) -> web.Response:
-        return web.json_response(self._document(device), headers={"ETag": f'"{device.twin.etag}"'})
+        return answer(self._document(device), headers={"ETag": f'"{device.twin.etag}"'})
 
     def _document(self, device: Device) -> dict[str, Any]:
         return {
@@ -204,15 +230,17 @@ class HubApi:
         body = await read_json(request)
         device = self._find(request)
         name = body.get("methodName") if isinstance(body, dict) else None
-        if not isinstance(name, str) or not name or not name.isascii() or set(name) & set(' $()<>@,;:\\"/[]?={}+#'):
+        if not isinstance(name, str) or not _METHOD.fullmatch(name):
             raise ServiceError(400, 400004, "methodName: not the name of a method.")
         timeout = body.get("responseTimeoutInSeconds", 30)
         if not isinstance(timeout, int) or timeout not in _TIMEOUTS:
             raise ServiceError(400, 400004, "responseTimeoutInSeconds: 5 to 300.")
         # Inference: what is not given reaches the device as nothing at all.
-        payload = json.dumps(body["payload"]).encode() if "payload" in body else b""
+        payload = strict_json.write(body["payload"]) if "payload" in body else b""
+        if len(payload) > PAYLOAD_LIMIT:
+            raise ServiceError(413, 413001, "payload: larger than 128 KB.")
         status, result = await self._hub.call(device, name, payload, timeout)
-        return web.json_response({"status": status, "payload": result})
+        return answer({"status": status, "payload": result})
 
     # Messages
 
@@ -222,7 +250,7 @@ class HubApi:
         device = self._find(request)
         message = _message(body)
         self._hub.send(device, message)
-        return web.json_response({"messageId": message.id}, status=201)
+        return answer({"messageId": message.id}, status=201)
 
     async def _feed(self, request: web.Request) -> web.StreamResponse:
         """What happens at the hubs, one JSON object a line, until the client leaves.
@@ -254,6 +282,19 @@ def _check_etag(request: web.Request, etag: str, required: bool) -> None:
         check_etag(request, etag, required)
     except ServiceError:
         raise ServiceError(412, 412001, "Precondition failed: the device has changed since.") from None
+
+
+def _patch(part: Document, name: str, now: Document, whole: bool) -> Document | None:
+    """The patch of a section; None if it is left out. Raises ServiceError."""
+    if name not in part:
+        return None
+    given = part[name]
+    if isinstance(given, dict):
+        given = {key: value for key, value in given.items() if key not in _READ_ONLY}
+    elif given is None:
+        given, whole = {}, True
+    check(given)
+    return patch_between(now, merged({}, given)) if whole else given
 
 
 def _number(text: str | None, otherwise: int) -> int:

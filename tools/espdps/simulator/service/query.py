@@ -14,6 +14,7 @@ from typing import Any
 from aiohttp import web
 
 from ..errors import ServiceError
+from .routes import answer, not_built, read_json
 
 Body = dict[str, Any]
 
@@ -50,23 +51,39 @@ def _value(body: Any, path: str) -> Any:
     return body
 
 
-async def answer(request: web.Request, item_type: str, records: Iterable[tuple[str, Body]]) -> web.Response:
+def everything_or(text: Any) -> Callable[[Body], bool]:
+    """As DPS reads a query: what is no SELECT is taken for all (L: end-to-end tests of Microsoft's SDKs, which send
+    ``"*"``, or a query within another object). Raises ServiceError for a SELECT that is not known here.
+    """
+    if not isinstance(text, str) or not text.lstrip().upper().startswith("SELECT"):
+        return lambda body: True
+    try:
+        return selected(text)
+    except ServiceError:
+        raise not_built("queries beyond SELECT * FROM …, then WHERE name = 'value' AND …") from None
+
+
+async def page(
+    request: web.Request,
+    item_type: str,
+    records: Iterable[tuple[str, Body]],
+    read: Callable[[Any], Callable[[Body], bool]] = everything_or,
+    optional: bool = False,
+) -> web.Response:
     """A page of ``records`` (key and body), by key, with the service's headers. Raises ServiceError.
 
     A page goes on behind the last key of the one before: what came or went meanwhile makes no record come twice.
+    ``optional``: the body may be missing.
     """
-    try:
-        specification = await request.json()
-    except (ValueError, RecursionError):
-        raise ServiceError(400, 400012, "Deserialization error: the body is not JSON.") from None
-    fits = selected(specification.get("query") if isinstance(specification, dict) else None)
+    specification = await read_json(request) if request.can_read_body or not optional else None
+    fits = read(specification.get("query") if isinstance(specification, dict) else None)
     size, after = _size(request), _position(request)
     # One more than asked for shows whether there is another page.
     page = [(key, body) for key, body in sorted(records, key=_key) if key > after and fits(body)][: size + 1]
     headers = {"x-ms-item-type": item_type, "x-ms-max-item-count": str(size)}
     if len(page) > size:
         headers["x-ms-continuation"] = base64.b64encode(page[size - 1][0].encode()).decode()
-    return web.json_response([body for _, body in page[:size]], headers=headers)
+    return answer([body for _, body in page[:size]], headers=headers)
 
 
 def _key(record: tuple[str, Body]) -> str:

@@ -54,12 +54,13 @@ class Alert:
 
 @dataclass(frozen=True)
 class Error:
-    """An error answer on ``res/{status}/`` in the service's JSON form."""
+    """An error answer on ``res/{status}/`` in the service's JSON form. ``info``: what only a hub says besides."""
 
     status: int
     error_code: int
     message: str
     retry_after: int | None = None
+    info: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

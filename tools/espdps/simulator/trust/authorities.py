@@ -38,7 +38,6 @@ from .certificates import (
 )
 
 _SERVER_DAYS = 365
-DEFAULT = "default"  # the credential policy that is there from the start
 
 
 class ServerIdentity:
@@ -87,7 +86,7 @@ class ServerIdentity:
 
 @dataclass(frozen=True)
 class Issuers:
-    """The intermediates of one policy: that which issues, and one for chains of four, which has another above it."""
+    """The intermediates of one authority: that which issues, and one for chains of four, which has another above it."""
 
     usual: Pair
     deep: Pair
@@ -100,11 +99,12 @@ class Issuers:
 class IssuingAuthority:
     """Signs operational certificates: P-384 root and intermediates, SHA-384, as seen on the real service.
 
-    Each credential policy has intermediates of its own below the one root. Names of policies are lower case here.
+    Each authority of the registry has intermediates of its own below the one root. Its name is lower case here.
+    ``first``: the authority whose files and certificates do not have its name in theirs.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self, directory: Path, first: str) -> None:
+        self._directory, self._first = directory, first
         self._issuers: dict[str, Issuers] = {}
         self._revoked: dict[str, tuple[x509.Certificate, ...]] = {}
         self.root = keep(directory, "issuing-root", lambda: new_root("esp-dps simulator device root", new_p384()))
@@ -114,37 +114,37 @@ class IssuingAuthority:
         usage = ExtendedKeyUsageOID.CLIENT_AUTH
         return keep(self._directory, file, lambda: new_intermediate(name, new_p384(), issuer, usage, path_length))
 
-    def add(self, policy: str, revoked: tuple[x509.Certificate, ...] = (), number: int = 1) -> None:
-        """From now on this policy issues; with the intermediates of an earlier run, if it had any."""
-        usual, deep = _files(policy)
-        name = f"esp-dps simulator {'device' if policy == DEFAULT else policy} CA"
-        self._issuers[policy] = Issuers(
+    def add(self, issuer: str, revoked: tuple[x509.Certificate, ...] = (), number: int = 1) -> None:
+        """From now on this authority issues; with the intermediates of an earlier run, if it had any."""
+        usual, deep = self._files(issuer)
+        name = f"esp-dps simulator {'device' if issuer == self._first else issuer} CA"
+        self._issuers[issuer] = Issuers(
             self._below(usual, f"{name} {number}", self.root), self._below(deep, f"{name} {number + 1}", self._above)
         )
-        self._revoked[policy] = revoked
+        self._revoked[issuer] = revoked
 
-    def rotate(self, policy: str) -> tuple[x509.Certificate, ...]:
-        """Replaces the policy's intermediates; all that were. What they issued is revoked; the root stays."""
-        old = self._issuers[policy].certificates
-        revoked = self._revoked[policy] + old
+    def rotate(self, issuer: str) -> tuple[x509.Certificate, ...]:
+        """Replaces the authority's intermediates; all that were. What they issued is revoked; the root stays."""
+        old = self._issuers[issuer].certificates
+        revoked = self._revoked[issuer] + old
         last = common_name(old[-1].subject) or "0"
-        self.remove(policy)
-        self.add(policy, revoked, int(last.split()[-1]) + 1)
+        self.remove(issuer)
+        self.add(issuer, revoked, int(last.split()[-1]) + 1)
         return revoked
 
-    def remove(self, policy: str) -> None:
+    def remove(self, issuer: str) -> None:
         """Nobody knows its intermediates any more."""
-        for file in _files(policy):
+        for file in self._files(issuer):
             (self._directory / f"{file}.pem").unlink()
-        del self._issuers[policy], self._revoked[policy]
+        del self._issuers[issuer], self._revoked[issuer]
 
-    def issuer(self, policy: str) -> str:
-        """The common name of the intermediate that issues under a policy."""
-        return common_name(self._issuers[policy].usual.certificate.subject) or ""
+    def issuer(self, issuer: str) -> str:
+        """The common name of the intermediate by which an authority issues."""
+        return common_name(self._issuers[issuer].usual.certificate.subject) or ""
 
     def issue(
         self,
-        policy: str,
+        authority: str,
         serial: int,
         common_name: str,
         public_key: CertificatePublicKeyTypes,
@@ -157,7 +157,7 @@ class IssuingAuthority:
         The start is put back by a twelfth of the life, five minutes at most: a device's clock may be a little slow.
         """
         start = now() + seconds(begins)
-        issuers = self._issuers[policy]
+        issuers = self._issuers[authority]
         issuer = issuers.deep if deep else issuers.usual
         return build(
             name_of(common_name, organization=None), public_key, issuer, issuer.key,
@@ -191,10 +191,9 @@ class IssuingAuthority:
         """Whether a client certificate was one of ours until an intermediate was replaced."""
         return _by_one_of(leaf, (one for revoked in self._revoked.values() for one in revoked))
 
-
-def _files(policy: str) -> tuple[str, str]:
-    prefix = "issuing" if policy == DEFAULT else f"issuing-{policy}"
-    return f"{prefix}-intermediate", f"{prefix}-deep"
+    def _files(self, issuer: str) -> tuple[str, str]:
+        prefix = "issuing" if issuer == self._first else f"issuing-{issuer}"
+        return f"{prefix}-intermediate", f"{prefix}-deep"
 
 
 def _by_one_of(leaf: x509.Certificate, issuers: Iterable[x509.Certificate]) -> bool:

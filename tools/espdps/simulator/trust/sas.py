@@ -82,7 +82,8 @@ def check(text: str | None, resource: str, skn: str | None) -> Token:
     if not text:
         raise BadToken("no token")
     token = parse(text)
-    if token.resource.lower() != resource.lower():
+    # A device ID with special characters may be escaped in the resource, which is then escaped once more.
+    if resource.lower() not in (token.resource.lower(), unquote(token.resource).lower()):
         raise BadToken("token for another resource")
     if token.skn not in (None, skn):
         raise BadToken("token with another skn")

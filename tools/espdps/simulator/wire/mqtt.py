@@ -18,6 +18,7 @@ from .packets import (
     ConnackPacket,
     ConnectPacket,
     DisconnectPacket,
+    OtherVersion,
     Packet,
     PingReqPacket,
     PingRespPacket,
@@ -60,7 +61,7 @@ class Connect:
     username: str
     password: str | None = field(repr=False)
     clean: bool
-    will_topic: str | None
+    will: Message | None
     certificate: x509.Certificate | None
     chain: tuple[x509.Certificate, ...]
     deliver: Callable[[Message], int | None]
@@ -110,8 +111,8 @@ class Service(Protocol):
     def acknowledged(self, packet_id: int) -> None:
         """The device has a message that was delivered with this id."""
 
-    def end(self) -> None:
-        """The connection is over."""
+    def end(self, graceful: bool) -> None:
+        """The connection is over. ``graceful``: the client said so, and its will is void."""
 
 
 class Session:
@@ -140,7 +141,11 @@ class Session:
             self._link.close("disconnect" if self._link.graceful else reason)
 
     async def _serve(self) -> None:
-        packet = await read_packet(self._link.reader)
+        try:
+            packet = await read_packet(self._link.reader)
+        except OtherVersion:
+            self._acknowledge(1)  # MQTT-3.1.2-2
+            raise
         if not isinstance(packet, ConnectPacket):
             raise Violation("a first packet that is no CONNECT")
         service, deadline = await self._connect(packet)
@@ -151,16 +156,13 @@ class Session:
                 await self._handle(service, packet)
                 await self._link.drain()
         finally:
-            service.end()
+            service.end(self._link.graceful)
 
     async def _connect(self, packet: ConnectPacket) -> tuple[Service, float]:
         """Judges and answers the CONNECT; returns the service and the longest pause (seconds) between packets."""
         header, payload = packet.variable_header, packet.payload
         if header is None or payload is None or header.proto_name != "MQTT" or header.reserved_flag:
             raise Violation("a CONNECT that is not MQTT 3.1.1")
-        if header.proto_level != 4:
-            self._acknowledge(1)
-            raise Violation("a CONNECT of another version of MQTT")
         if payload.client_id_is_random:  # the codec's own stand-in for an empty one
             self._acknowledge(2)
             raise Violation("a CONNECT without client id")
@@ -170,7 +172,7 @@ class Session:
             # umqtt cannot leave it out: a board with a certificate sends an empty one.
             password=payload.password or None,
             clean=header.clean_session_flag,
-            will_topic=payload.will_topic,
+            will=_will(header, payload),
             certificate=self._link.peer_certificate,
             chain=self._link.peer_chain,
             deliver=self._deliver,
@@ -281,8 +283,7 @@ class Session:
         no filter does.
         """
         for topic_filter, qos in self._granted.items():
-            # Both services grant only filters that end like this, so this is all of the matching there is.
-            if message.topic.startswith(topic_filter[: -len("#")]):
+            if _takes(topic_filter, message.topic):
                 if qos:
                     self._last_id = self._last_id % 65535 + 1
                 number = self._last_id if qos else 0
@@ -313,3 +314,20 @@ class Session:
 
     def _acknowledge(self, return_code: int, resumed: bool = False) -> None:
         self._link.write(ConnackPacket.build(int(resumed), return_code).to_bytes())
+
+
+def _will(header: Packet, payload: Packet) -> Message | None:
+    if payload.will_topic is None:
+        return None
+    return Message(payload.will_topic, payload.will_message or b"", header.will_qos, header.will_retain_flag)
+
+
+def _takes(topic_filter: str, topic: str) -> bool:
+    """Whether a filter takes a topic (MQTT 3.1.1, 4.7.1)."""
+    wanted, given = topic_filter.split("/"), topic.split("/")
+    for at, level in enumerate(wanted):
+        if level == "#":
+            return True
+        if at == len(given) or level not in ("+", given[at]):
+            return False
+    return len(wanted) == len(given)

@@ -31,6 +31,7 @@ __all__ = [
     "ConnackPacket",
     "ConnectPacket",
     "DisconnectPacket",
+    "OtherVersion",
     "Packet",
     "PingReqPacket",
     "PingRespPacket",
@@ -58,6 +59,10 @@ class Violation(Exception):
     """The client broke the rules of MQTT or of the service; the text is the reason in its ``closed`` event."""
 
 
+class OtherVersion(Violation):
+    """A CONNECT of another version of MQTT than 3.1.1."""
+
+
 class _Body(ReaderAdapter):
     """The codec's reader over one complete packet; notes when it wanted more than there was."""
 
@@ -82,7 +87,10 @@ class _Body(ReaderAdapter):
 
 
 async def read_packet(reader: asyncio.StreamReader) -> Packet:
-    """The next packet. Raises Violation when it is none, EOFError when the client has left."""
+    """The next packet.
+
+    Raises Violation when it is none, OtherVersion for a CONNECT of another version, EOFError when the client has left.
+    """
     try:
         header = await MQTTFixedHeader.from_stream(StreamReaderAdapter(reader))
     except (MQTTError, CodecError):
@@ -98,9 +106,12 @@ async def read_packet(reader: asyncio.StreamReader) -> Packet:
     if header.remaining_length > _LIMIT:
         raise Violation("a packet larger than the service takes")
     try:
-        body = _Body(await reader.readexactly(header.remaining_length))
+        data = await reader.readexactly(header.remaining_length)
     except asyncio.IncompleteReadError:
         raise EOFError from None
+    if kind == CONNECT and data[:6] == b"\0\4MQTT" and data[6:7] != b"\4":  # what follows has another form
+        raise OtherVersion("a CONNECT of another version of MQTT")
+    body = _Body(data)
     try:
         packet = await packet_class(header).from_stream(body, header)
     except (AMQTTError, MQTTError, CodecError, NoDataError, ValueError, struct.error):

@@ -152,7 +152,9 @@ class MQTTClient:
             if self._adapter.failure:
                 raise self._adapter.failure from None
             number = e.errno if isinstance(e, OSError) else None
-            raise OSError(number or 110, getattr(e, "strerror", None) or str(e)) from None  # socket.timeout has no number
+            raise OSError(
+                number or 110, getattr(e, "strerror", None) or str(e)
+            ) from None  # socket.timeout has no number
         try:
             code = self._until("connect")
         except AssertionError:
