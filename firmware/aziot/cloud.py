@@ -154,7 +154,7 @@ class Cloud:
             except ValueError:
                 status = 400
             except MemoryError:
-                self.session.skip(len(body))
+                self.session._skip(len(body))
             if not status:
                 done = self.call(_result, handler, payload)
                 status, result = done[0] if done else (500, None)

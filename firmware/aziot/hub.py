@@ -103,7 +103,7 @@ class Session:
         if self.dates:
             if not self.mqtt.present:  # the answer comes unasked, and is not waited for
                 self.mqtt.subscribe(b"$iothub/twin/res/#", 1)
-            self.tell(self.dates)
+            self._tell(self.dates)
             self.dates = None
         while True:
             if self.cloud:
@@ -176,17 +176,17 @@ class Session:
             self.cloud = Cloud(self)
         return self.cloud
 
-    def tell(self, properties):
+    def _tell(self, properties):
         # Reported properties (JSON), without waiting for the answer.
         self.mqtt.publish("$iothub/twin/PATCH/properties/reported/?$rid=r", properties)
 
-    def skip(self, size):
+    def _skip(self, size):
         # A message was dropped, since the heap has no room for it: said once.
         if size != self.skipped:
             self.skipped = size
             self.device.identity.log("skipped", "%d bytes: no room in the heap" % size)
             if self.device.identity.report:
-                self.tell('{"skipped":%d}' % size)
+                self._tell('{"skipped":%d}' % size)
 
     def _on_message(self, topic, body):
         # From within MQTT. A body of None is one that the heap has no room for; the Hub keeps such a message.
@@ -197,7 +197,7 @@ class Session:
             stream.packets.skipped = 0
             body = None
             stream.held = [topic]
-            self.skip(skipped)
+            self._skip(skipped)
         if topic.startswith(b"$iothub/credentials/"):
             from .renew import hear
 

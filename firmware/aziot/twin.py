@@ -69,7 +69,7 @@ class Twin:
             except (ValueError, KeyError, TypeError):
                 raise AzureError("protocol", "hub.twin")
             except MemoryError:
-                self.session.skip(len(body))
+                self.session._skip(len(body))
                 body = None
         raise AzureError("too-big", "hub.twin")
 

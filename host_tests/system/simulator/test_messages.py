@@ -47,8 +47,8 @@ def sim(service: Simulator, tmp_path: Path) -> Iterator[Simulator]:
     service.delete_device(NAME)
 
 
-def online(sim: Simulator, tmp_path: Path) -> AbstractContextManager[PahoDevice]:
-    return hub_device(sim.info, NAME, tmp_path / f"{NAME}.pem")
+def online(sim: Simulator, tmp_path: Path, **changes: Any) -> AbstractContextManager[PahoDevice]:
+    return hub_device(sim.info, NAME, tmp_path / f"{NAME}.pem", **changes)
 
 
 def bag(answer: Answer) -> dict[str, str | None]:
@@ -101,23 +101,41 @@ def test_properties_in_the_topic(sim: Simulator, tmp_path: Path) -> None:
     assert not set(answer.topic) & set(" +$#☕")
 
 
+def kept(client: RawClient) -> None:
+    """Connects with a session that is kept, and subscribes if the hub has none: what waits comes next."""
+    client.send(connect_packet(NAME, hub_username(HUB, NAME), None, clean=False))
+    kind, flags = client.packet()
+    assert kind == 0x20
+    if flags == b"\0\0":
+        client.send(subscribe_packet(FILTER))
+        assert client.packet()[0] == 0x90
+
+
+def test_a_clean_session_gets_only_what_is_sent_after_its_subscription(sim: Simulator, tmp_path: Path) -> None:
+    sim.send_message(NAME, b"before")
+    with online(sim, tmp_path, clean=True) as device:
+        device.subscribe(FILTER)
+        sim.send_message(NAME, b"after")
+        assert device.answer().body == b"after"
+    assert waiting(sim) == 1
+    with online(sim, tmp_path) as device:
+        device.subscribe(FILTER)
+        assert device.answer().body == b"before"
+
+
 def test_a_message_without_puback_comes_again(sim: Simulator, tmp_path: Path) -> None:
     start = len(sim.events)
     sim.send_message(NAME, b"once more")
-    for qos in (1, 1):
+    for _ in range(2):
         with RawClient(sim.info, HUB, tmp_path / f"{NAME}.pem") as client:
-            client.send(connect_packet(NAME, hub_username(HUB, NAME), None))
-            client.send(subscribe_packet(FILTER, qos))
-            assert [client.packet()[0] for _ in range(2)] == [0x20, 0x90]
+            kept(client)
             assert client.answer()[1] == b"once more"
-            client.send(subscribe_packet(FILTER, qos, number=2))  # the same connection has it already
+            client.send(subscribe_packet(FILTER, number=2))  # the same connection has it already
             client.send(b"\xc0\0")
             assert [client.packet()[0] for _ in range(2)] == [0x90, 0xD0]
         assert waiting(sim) == 1
     with RawClient(sim.info, HUB, tmp_path / f"{NAME}.pem") as client:
-        client.send(connect_packet(NAME, hub_username(HUB, NAME), None))
-        client.send(subscribe_packet(FILTER, 1))
-        assert [client.packet()[0] for _ in range(2)] == [0x20, 0x90]
+        kept(client)
         first, body = client.packet()
         assert first == 0x32
         size = int.from_bytes(body[:2], "big") + 2
@@ -139,9 +157,7 @@ def test_a_message_that_is_never_taken_is_dropped(sim: Simulator, tmp_path: Path
     sim.send_message(NAME, b"good")
     for _ in range(10):
         with RawClient(sim.info, HUB, tmp_path / f"{NAME}.pem") as client:
-            client.send(connect_packet(NAME, hub_username(HUB, NAME), None))
-            client.send(subscribe_packet(FILTER))
-            assert [client.packet()[0] for _ in range(2)] == [0x20, 0x90]
+            kept(client)
             assert client.answer()[1] == b"poison"
     sim.send_message(NAME, b"late")
     with online(sim, tmp_path) as device:

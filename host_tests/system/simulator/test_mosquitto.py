@@ -67,7 +67,7 @@ def test_sends_and_receives(sim: Simulator, tmp_path: Path) -> None:
     assert (event["body"], event["properties"]) == ("hello", {"kind": "test"})
     sim.send_message("mosquito-2", b"for you")
     done = run([
-        *words(sim, "mosquitto_sub", "mosquito-2", name), *certificate,
+        *words(sim, "mosquitto_sub", "mosquito-2", name), *certificate, "-c",
         "-t", "devices/+/messages/devicebound/#", "-C", "1", "-W", "20",
     ])  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "for you\n")

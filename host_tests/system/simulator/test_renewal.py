@@ -306,7 +306,7 @@ def test_the_answer_waits_for_the_device(sim: Simulator, tmp_path: Path) -> None
         ask(device, "1234")
         answers(device, "1234", 202)
     sim.wait_event("hub.renewal", after=start, rid="1234", status=200)
-    with online(sim, tmp_path) as device:
+    with online(sim, tmp_path, clean=True) as device:
         ask(device, "1235")  # not subscribed: no answer, and the operation before is still active
         sim.wait_event("hub.renewal", after=start, rid="1235", status=409)
         nothing(device)

@@ -134,13 +134,15 @@ class PahoDevice:
         password: str | None = None,
         keep_alive: int = 60,
         will: str | None = None,
+        clean: bool = True,
     ) -> None:
         self.answers: queue.Queue[Answer] = queue.Queue()
         self._done: queue.Queue[Any] = queue.Queue()
         self.disconnected: queue.Queue[Any] = queue.Queue()
         client = mqtt.Client(
-            mqtt.CallbackAPIVersion.VERSION2, client_id=client_id, protocol=mqtt.MQTTv311, reconnect_on_failure=False
-        )
+            mqtt.CallbackAPIVersion.VERSION2, client_id=client_id, protocol=mqtt.MQTTv311, reconnect_on_failure=False,
+            clean_session=clean,
+        )  # fmt: skip
         client.username_pw_set(username, password)
         client.tls_set_context(context)
         if will is not None:
@@ -260,6 +262,7 @@ def hub_device(info: dict[str, Any], device_id: str, chain: Path | None = None, 
         changes.get("username", hub_username(hub, device_id, changes.get("version", HUB_API))),
         changes.get("password"),
         will=changes.get("will"),
+        clean=changes.get("clean", False),  # as Microsoft's SDKs
     )
     try:
         yield device

@@ -247,6 +247,9 @@ class HubConnection:
         if topic_filter == _RENEWED + "#" and renewal is not None:
             self.offer(renewal)
         elif _INBOX.fullmatch(topic_filter):
+            if self._connect.clean:  # it gets what is sent from now on (D: iot-hub-mqtt-connect-to-iot-hub)
+                for message in self._record.inbox:
+                    message.held_by = self
             self.offer_messages()
 
     def place(self, topic: str) -> str:
