@@ -146,13 +146,17 @@ WORDS: Table = {
         "Subscribe to the documented topics only.",
     ),
     ("too-big", ""): own(
-        "A message of the service is larger than the board takes.",
-        ("a message to the device or a twin of more than 16 KB",),
-        "Send the device less at a time, and keep its twin small.",
+        "The board's heap has no room for an answer of the service.",
+        ("a device twin that is larger than the free heap", "an answer of DPS of more than 16 KB"),
+        "Keep the device twin small. app.py can catch this error of session.twin(): the session goes on.",
     ),
     ("message", ""): own(
         "The application's message is one that IoT Hub never takes, so it was not sent.",
-        ("body and properties have more than 256 KB", "a QoS other than 0 or 1"),
+        (
+            "body and properties have more than 256 KB",
+            "a QoS other than 0 or 1",
+            "a value that JSON has no form for: nan, infinity, bytes, a set, an object, a tuple as a key",
+        ),
         "Change what app.py sends.",
     ),
     ("timeout", "hub.twin"): own(
