@@ -23,8 +23,8 @@ class Session:
 
     mqtt = None
     cloud = None  # what the application wants to hear, if anything
-    dates = None  # of the certificate, which the first poll() reports
-    skipped = 0  # bytes of the last message for which the heap had no room
+    _dates = None  # of the certificate, which the first poll() reports
+    _skipped = 0  # bytes of the last message for which the heap had no room
 
     def __init__(self, device):
         self.device = device
@@ -71,7 +71,7 @@ class Session:
             if self.device.renewal:
                 self.renew_at = 1  # the connection was lost meanwhile
             if identity.report:
-                self.dates = '{"certificate":{"validFrom":"%s","validUntil":"%s"}}' % (clock.iso(start), clock.iso(end))
+                self._dates = '{"certificate":{"validFrom":"%s","validUntil":"%s"}}' % (clock.iso(start), clock.iso(end))
         if self.cloud:
             self.cloud.resume()
         identity.log("hub.ready", text)
@@ -100,11 +100,11 @@ class Session:
         """
         end = due(ms)
         over = False
-        if self.dates:
+        if self._dates:
             if not self.mqtt.present:  # the answer comes unasked, and is not waited for
                 self.mqtt.subscribe(b"$iothub/twin/res/#", 1)
-            self._tell(self.dates)
-            self.dates = None
+            self._tell(self._dates)
+            self._dates = None
         while True:
             if self.cloud:
                 self.cloud.work()
@@ -182,8 +182,8 @@ class Session:
 
     def _skip(self, size):
         # A message was dropped, since the heap has no room for it: said once.
-        if size != self.skipped:
-            self.skipped = size
+        if size != self._skipped:
+            self._skipped = size
             self.device.identity.log("skipped", "%d bytes: no room in the heap" % size)
             if self.device.identity.report:
                 self._tell('{"skipped":%d}' % size)

@@ -1,5 +1,7 @@
 # What a hub sends, packet by packet: a message that the heap has no room for must not end the connection. DPS sends
 # nothing of that kind, and its answer needs the heap for itself.
+import gc
+
 from micropython import const
 
 from .clock import due
@@ -73,6 +75,7 @@ class Packets:
                 _room(size * COPIES)
             except MemoryError:
                 self._shorten(head[0])
+            gc.collect()  # the message is to lie where that has lain
         return True
 
     def _shorten(self, first):

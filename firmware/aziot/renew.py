@@ -4,8 +4,7 @@ import json
 from binascii import b2a_base64, hexlify
 from os import urandom
 
-from . import clock
-from .chain import loads
+from . import clock, forget
 from .errors import AzureError
 
 
@@ -26,6 +25,8 @@ class Renewal:
 
 def hear(session, topic, body):
     """A message on $iothub/credentials/res/{status}/?$rid={rid}; what is not for us is nothing."""
+    from .chain import loads
+
     state = session.device.renewal
     try:
         _, _, _, status, rid = str(topic, "utf-8").split("/")
@@ -88,6 +89,7 @@ def _answered(session, state):
         state.replace = True
         return _ask(session, state)
     if status == 200:
+        forget("chain", "sas", "outbox", "faults", "escapes")  # the certificates need the room; they are loaded again
         e = _keep(session, answer)
     else:
         from .faults import refusal

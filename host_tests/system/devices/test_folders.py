@@ -42,7 +42,7 @@ def test_a_folder_holds_what_a_board_needs(tmp_path: Path) -> None:
         "id_scope": "0ne00ABCDEF",
         "dps_host": "global.azure-devices-provisioning.net",
         "port": 8883,
-        "dps_api": "2025-07-01-preview",
+        "dps_api": "2026-11-01",
         "hub_api": "2025-08-01-preview",
         "auth": "symmetric-key",
     }

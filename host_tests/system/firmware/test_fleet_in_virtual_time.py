@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import aziot
 import hardware
 from aziot import clock, device, dps, hub, recover, stream
 from aziot.errors import AzureError
@@ -37,6 +39,10 @@ class Fleet:
         self.certificates = 0  # that DPS has issued since the loss
         self.done: list[float] = []
         (root / "device.json").write_text(json.dumps({"registration_id": "contoso-0001", "id_scope": "0ne", "ntp": []}))
+        for module in (clock, device, dps, hub, recover, stream):
+            # Another test may have had the firmware forget it, and load another one.
+            monkeypatch.setitem(sys.modules, module.__name__, module)
+            monkeypatch.setattr(aziot, module.__name__.rpartition(".")[2], module, raising=False)
         monkeypatch.setattr(clock, "now", lambda: int(LOST_AT + self.now))
         for module in (device, hardware):
             monkeypatch.setattr(module, "pause", self.sleep, raising=False)

@@ -60,7 +60,7 @@ def answer(status: int, body: bytes) -> None:
         with contextlib.suppress(AzureError):
             outcome = dps.parse_answer(status, body, 0, form)
             if isinstance(outcome, dps.Assignment) and outcome.issued_certificate_chain:
-                x509.pick(outcome.issued_certificate_chain, CSR, "contoso-0001")
+                x509.pick(outcome.issued_certificate_chain, CSR, "contoso-0001", 0)
 
 
 @few
@@ -96,7 +96,7 @@ def test_chain(ders: list[bytes]) -> None:
 def test_der(der: bytes) -> None:
     for chain, csr in (([b64encode(der), vectors.P384_LEAF], CSR), ([vectors.P384_LEAF], der)):
         with contextlib.suppress(AzureError):
-            x509.pick(chain, csr, "contoso-0001")
+            x509.pick(chain, csr, "contoso-0001", 0)
 
 
 @few

@@ -78,7 +78,7 @@ def test_a_certificate_that_was_issued_since_is_not_replaced_by_another(
 ) -> None:
     unit = blank(tmp_path, sim)
     start(board, unit)
-    sim.revoke_policy()
+    sim.revoke_issuer()
     assert start(board, unit, 1).code == "connack-5"
     noted = json.loads(notes(unit).read_text())
     noted["refused"] = [moment - 7300 for moment in noted["refused"]]
@@ -92,7 +92,7 @@ def test_an_alert_in_the_hub_s_place_costs_neither_identity_nor_dps(board: str, 
     unit = blank(tmp_path, sim)
     start(board, unit)
     before = stored(unit)
-    sim.revoke_policy()
+    sim.revoke_issuer()
     sim.trouble = Trouble({"hub.tls": Alert()})
     outcome = start(board, unit, 1)
     assert outcome.code == "tls-alert" and "dps.connect" not in outcome.names and stored(unit) == before
