@@ -4,7 +4,7 @@ import json
 from binascii import b2a_base64, hexlify
 from os import urandom
 
-from . import clock
+from . import clock, forget
 from .chain import loads
 from .errors import AzureError
 
@@ -38,6 +38,13 @@ def hear(session, topic, body):
 
 def step(session):
     """Go one step on; session.renew_at says when to come again. Raises AzureError."""
+    try:
+        _step(session)
+    except MemoryError:
+        raise AzureError("memory", "hub.renew")
+
+
+def _step(session):
     device = session.device
     state = device.renewal
     now = clock.now()
@@ -71,6 +78,7 @@ def _listen(session, state, until):
 def _ask(session, state):
     identity = session.device.identity
     identity.log("hub.renew", "at the Hub")
+    forget("faults")  # of the answer before: the chain needs its room
     state.rid = hexlify(urandom(8)).decode()
     _listen(session, state, clock.now() + identity.timeout)
     body = {"id": session.record.device_id, "csr": b2a_base64(identity.csr()).strip().decode()}
