@@ -7,7 +7,7 @@ from os import urandom
 
 from micropython import const
 
-from . import clock
+from . import clock, forget
 from .clock import due, left
 from .errors import AzureError
 from .notes import note
@@ -181,6 +181,7 @@ def dps(device, e, args):
         ways += [(secondary, other) for other in _DPS_APIS if other != dps_api]
     for way in ways:
         identity.log("error", str(e))
+        forget("faults")  # TLS needs its room
         identity.secondary, identity.dps_api = way
         try:
             assignment = register(*args)

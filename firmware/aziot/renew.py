@@ -39,6 +39,13 @@ def hear(session, topic, body):
 
 def step(session):
     """Go one step on; session.renew_at says when to come again. Raises AzureError."""
+    try:
+        _step(session)
+    except MemoryError:
+        raise AzureError("memory", "hub.renew")
+
+
+def _step(session):
     device = session.device
     state = device.renewal
     now = clock.now()
@@ -72,6 +79,7 @@ def _listen(session, state, until):
 def _ask(session, state):
     identity = session.device.identity
     identity.log("hub.renew", "at the Hub")
+    forget("faults")  # of the answer before: the chain needs its room
     state.rid = hexlify(urandom(8)).decode()
     _listen(session, state, clock.now() + identity.timeout)
     body = {"id": session.record.device_id, "csr": b2a_base64(identity.csr()).strip().decode()}

@@ -1,6 +1,7 @@
 """One renewal step by step: what is said to the Hub, and which way is taken, with the connection and DPS played."""
 
 import json
+import sys
 from binascii import a2b_base64, b2a_base64
 
 import vectors
@@ -326,6 +327,27 @@ def test_a_chain_that_is_not_ours_leads_to_dps():
         world.step()
         world.hear(200, {"certificates": [vectors.OTHER_LEAF]})
         assert world.ways == [True] and "error certificate cert-key" in world.lines
+
+
+def test_a_chain_that_the_heap_has_no_room_for():
+    with World() as world:
+
+        def keep(*what):
+            raise MemoryError
+
+        world.keep = keep
+        world.step()
+        assert raises("memory", world.hear, 200, CERTIFICATES).step == "hub.renew" and world.ways == []
+
+
+def test_what_an_error_means_does_not_lie_in_the_chain_s_way():
+    with World() as world:
+        world.step()
+        world.hear(429, {"errorCode": 429002})
+        assert "aziot.faults" in sys.modules
+        world.now = world.renew_at
+        world.step()
+        assert "aziot.faults" not in sys.modules
 
 
 def test_the_application_hears_when_it_has_failed_for_long():

@@ -1,5 +1,5 @@
 # Runs on every interpreter: an application that uses all of a session at once, as main.py does it, with the files of one
-# folder; prints the console's lines.
+# folder; prints the console's lines. Its method "renew" renews the certificate, and "off" ends it before its time.
 # busy.py FOLDER SECONDS
 import gc
 import json
@@ -27,7 +27,13 @@ def log(step, text=""):
         sys.stdout.flush()
 
 
-def run(device, session, seconds):
+def off(payload):
+    global seconds
+    seconds = 0
+    return 200, None
+
+
+def run(device, session):
     global number
 
     def add(payload):
@@ -39,6 +45,8 @@ def run(device, session, seconds):
 
     session.on_message(lambda body, properties: log("message", str(body, "utf-8") + " " + json.dumps(properties)))
     session.on_method("add", add)
+    session.on_method("off", off)
+    session.on_method("renew", lambda payload: (200, session.renew()))
     session.on_desired(desired)
     while passed() < seconds:
         number += 1
@@ -56,7 +64,7 @@ seconds = int(sys.argv[2])
 while passed() < seconds or device.outbox:
     try:
         session = device.connect()
-        run(device, session, seconds)
+        run(device, session)
         session.close()
     except AzureError as e:
         log("error", str(e))
