@@ -53,7 +53,7 @@ class Device:
             self._connect(payload, renew)
             if self.trouble or "refused" in self.identity.notes:
                 _module("recover").well(self)
-                forget("recover", "notes", "store", "faults")
+                forget("recover", "notes", "faults")
         except MemoryError:
             raise AzureError("memory", "device")
         self._trusted = True

@@ -60,7 +60,8 @@ class Session:
         self.renew_at = now + identity.token_life * 4 // 5 if password else 0
         if end:
             start = record.not_before
-            text += ", until " + clock.iso(end)
+            until = clock.iso(end)
+            text += ", until " + until
             # As set, or up to 5 % of its life before, by the certificate's own lot. When that is over: after a tenth of
             # what is left, 2 seconds to an hour.
             life = end - start
@@ -71,7 +72,7 @@ class Session:
             if self.device.renewal:
                 self.renew_at = 1  # the connection was lost meanwhile
             if identity.report:
-                self._dates = '{"certificate":{"validFrom":"%s","validUntil":"%s"}}' % (clock.iso(start), clock.iso(end))
+                self._dates = '{"certificate":{"validFrom":"%s","validUntil":"%s"}}' % (clock.iso(start), until)
         if self.cloud:
             self.cloud.resume()
         identity.log("hub.ready", text)
@@ -184,14 +185,13 @@ class Session:
         # A message was dropped, since the heap has no room for it: said once.
         if size != self._skipped:
             self._skipped = size
-            self.device.identity.log("skipped", "%d bytes: no room in the heap" % size)
+            self.device.identity.log("skipped", "%d bytes" % size)
             if self.device.identity.report:
                 self._tell('{"skipped":%d}' % size)
 
     def _on_message(self, topic, body):
         # From within MQTT. A body of None is one that the heap has no room for; the Hub keeps such a message.
         stream = self.stream
-        stream.held = None
         skipped = stream.packets.skipped
         if skipped:
             stream.packets.skipped = 0

@@ -29,7 +29,7 @@ class Mqtt:
             client.set_last_will(*will)
         # Whether the service still has the subscriptions of the session before (MQTT 3.1.1, 3.2.2.2)
         self.present = self._do(client.connect, clean, min(stream.timeout, _TCP) / 1000)
-        client.user = client.pswd = client.lw_msg = None  # a token is 200 bytes of the heap
+        client.user = client.pswd = None  # a token is 200 bytes of the heap
 
     def subscribe(self, topic, qos=0):
         self._talk(self.client.subscribe, topic, qos)

@@ -66,7 +66,7 @@ class Packets:
             head += stream.take(1)
             size |= (head[-1] & 127) << shift
             shift += 7
-        if head[-1] > 127 or size > (_LARGEST if head[0] >> 4 == 3 else _PIECE):
+        if head[-1] > 127 or size > _LARGEST:
             raise self._wrong()
         self.head = head
         self.left = size
@@ -100,7 +100,7 @@ class Packets:
         self.unwanted = self.skipped = size
 
     def _wrong(self):
-        return AzureError("protocol", self.stream.step, "length")
+        return AzureError("protocol", self.stream.step)
 
 
 def _room(size):

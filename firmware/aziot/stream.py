@@ -128,7 +128,7 @@ class Stream:
         if self.packets:
             return self.packets.read(size)
         if size > _LARGEST:
-            raise AzureError("too-big", self.step, str(size))
+            raise AzureError("too-big", self.step)
         return self.take(size)
 
     def take(self, size):

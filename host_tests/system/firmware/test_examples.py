@@ -32,8 +32,9 @@ def sim(tmp_path: Path) -> Iterator[Simulator]:
 def board(tmp_path: Path, sim: Simulator) -> Iterator[VirtualBoard]:
     profile = profiles.load("UNIX")
     hosts = {"pool.ntp.org:123": ("127.0.0.1", sim.info["ntp_port"])}
+    # What an S2, S3, C3 or C6 starts with: asyncio with all of a session needs more than the 56 KB of an ESP32.
     with VirtualBoard(
-        tmp_path / "board", interpreter(32), heap="56k", profile_name="UNIX", epoch=profile.epoch, hosts=hosts
+        tmp_path / "board", interpreter(32), heap="64k", profile_name="UNIX", epoch=profile.epoch, hosts=hosts
     ) as virtual:
         yield virtual
 
