@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 SERVER, BOARD = "server", "board"  # where bytes go to
-ACTIONS = ("cut", "reset", "stall", "half", "delay", "split", "corrupt", "flood")
+ACTIONS = ("cut", "reset", "stall", "half", "delay", "split", "corrupt")  # that are drawn; a flood is not
 HARMLESS = ("delay", "split")  # nothing is lost, so a board has to get along with it
 _CHUNK = 65536
 _FLOOD = 4096  # bytes of it at once
