@@ -16,10 +16,12 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 SERVER, BOARD = "server", "board"  # where bytes go to
-ACTIONS = ("cut", "reset", "stall", "half", "delay", "split", "corrupt")
+ACTIONS = ("cut", "reset", "stall", "half", "delay", "split", "corrupt")  # that are drawn; a flood is not
 HARMLESS = ("delay", "split")  # nothing is lost, so a board has to get along with it
 _CHUNK = 65536
+_FLOOD = 4096  # bytes of it at once
 _DEADLINE = 10.0  # seconds for what happens within this process
+WARNING = b"\x15\x03\x03\x00\x02\x01\x5a"  # a TLS alert that ends nothing: user_canceled (RFC 5246, 7.2)
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER without lingering: close sends RST
 
 
@@ -27,14 +29,15 @@ _RESET = struct.pack("ii", 1, 0)  # SO_LINGER without lingering: close sends RST
 class Fault:
     """What goes wrong, once. Its repr can be pasted into a test.
 
-    ``to``: the direction, "server" or "board". ``connection``: which one since the proxy was armed, from 1 on.
+    ``to``: the direction, "server" or "board". ``connection``: which one since the proxy was armed, from 1 on; 0: each.
     ``flight``: which in that direction, from 1 on; a flight is what one side sends until the other answers.
     ``byte``: how much of the flight, and of what follows it, has passed before.
 
     ``action``: "cut" ends both sides with FIN, "reset" with RST; "stall" lets nothing pass any more in either direction,
     not even an end; "half" sends FIN in this direction and drops the rest of it; "delay" holds the flight back for
     ``seconds``; "split" passes the rest of the flight on in pieces of 1 to 17 bytes; "corrupt" changes the next byte by
-    ``xor``.
+    ``xor``; "flood" sends ``data`` in place of the rest, again and again as fast as it is taken, until that side leaves or
+    the proxy is armed again.
     """
 
     action: str
@@ -44,6 +47,7 @@ class Fault:
     byte: int = 0
     seconds: float = 0.3
     xor: int = 1
+    data: bytes = WARNING
 
     @staticmethod
     def random(seed: int, connections: int = 1) -> Fault:
@@ -168,7 +172,7 @@ class Proxy:
         while True:
             board, _ = await self._loop.sock_accept(self._listener)
             fault = self._fault
-            link = Link(fault if fault and fault.connection == len(self._links) + 1 else None)
+            link = Link(fault if fault and fault.connection in (0, len(self._links) + 1) else None)
             self._links.append(link)
             self._start(self._serve(link, board))
 
@@ -230,6 +234,12 @@ class Proxy:
         if fault.action == "stall":
             link.stalled = True
             return b""
+        if fault.action == "flood":
+            while True:
+                await self._loop.sock_sendall(sink, fault.data * (_FLOOD // len(fault.data)))
+                await asyncio.sleep(0)  # there may be room all the time
+                if self._fault is not fault:  # armed with another
+                    raise _Over
         if fault.action == "half":
             sink.shutdown(socket.SHUT_WR)
             while await self._loop.sock_recv(source, _CHUNK):

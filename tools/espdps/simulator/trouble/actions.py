@@ -122,6 +122,21 @@ class Early:
     body: bytes
 
 
+FLOODS = ("pings", "topics", "large", "acknowledgements")
+
+
+@dataclass(frozen=True)
+class Flood:
+    """What nobody asked for comes as fast as it is taken, for so many seconds, and only then the answer: one of FLOODS.
+
+    ``pings`` are PINGRESPs, ``topics`` messages on topics that are none of a hub's, ``large`` messages of 16 to 256 KB,
+    ``acknowledgements`` PUBACKs of what was never sent.
+    """
+
+    kind: str
+    seconds: float = 10.0
+
+
 @dataclass(frozen=True)
 class Profile:
     """What registrationState.connectionProfile says of an assigned device; None is null."""
@@ -190,6 +205,7 @@ Action = (
     | Spelling
     | Late
     | Early
+    | Flood
     | Profile
     | Chain
     | Form
@@ -212,8 +228,8 @@ PLACES: Mapping[str, tuple[type, ...]] = {
     "assigned": (Profile,),
     "certificate": (Chain,),
     "hub.connect": (Silence, Cut, Delay, Refuse),
-    "hub.subscribe": (Silence, Cut, Delay, Refuse, Early),
-    "hub.telemetry": (Silence, Cut, Delay),
+    "hub.subscribe": (Silence, Cut, Delay, Refuse, Early, Flood),
+    "hub.telemetry": (Silence, Cut, Delay, Flood),
     "hub.tls": (Alert,),  # handshakes that name a hub
     "hub.twin": (Silence, Cut, Delay, Ignore, Error),  # requests about the twin
     "hub.method": (Silence, Cut, Delay),  # the answer to a method
@@ -247,6 +263,8 @@ class Trouble:
                 raise TypeError(f"{place}: cannot be {type(action).__name__}, only {names}")
             if isinstance(action, Chain) and action.kind not in CHAINS:
                 raise ValueError(f"no chain {action.kind!r}: one of {', '.join(CHAINS)}")
+            if isinstance(action, Flood) and action.kind not in FLOODS:
+                raise ValueError(f"no flood {action.kind!r}: one of {', '.join(FLOODS)}")
             if isinstance(action, State) and action.status in _NOT_FINAL:
                 raise ValueError(f"state: {action.status} is not the end of a registration that went wrong")
             if isinstance(action, Assigning) and action.status in _FINAL:

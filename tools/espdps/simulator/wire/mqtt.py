@@ -6,6 +6,7 @@ Knows nothing of DPS or Hub, and of no other connection: an answer can only go t
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -13,7 +14,8 @@ from typing import Protocol
 from cryptography import x509
 
 from ..events import EventLog
-from ..trouble.actions import Action, Cut, Delay, Early, Refuse, Silence, Troubles
+from ..trouble.actions import Action, Cut, Delay, Early, Flood, Refuse, Silence, Troubles
+from .floods import flood
 from .packets import (
     ConnackPacket,
     ConnectPacket,
@@ -295,7 +297,7 @@ class Session:
         return self._troubles.at(service.prefix + place, service.device)
 
     async def _strike(self, action: Action | None) -> None:
-        """Carries out a scripted silence, cut or delay. Raises EOFError when the dialogue ends with it."""
+        """Carries out a scripted silence, cut, delay or flood. Raises EOFError when the dialogue ends with it."""
         if isinstance(action, Silence):
             self._link.mute()
             await self._ignore()
@@ -305,6 +307,19 @@ class Session:
                 await self._ignore()
         elif isinstance(action, Delay):
             await asyncio.sleep(action.seconds)
+        elif isinstance(action, Flood):
+            await self._flood(action)
+
+    async def _flood(self, action: Flood) -> None:
+        """Sends until it is over, or the client has left."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + action.seconds
+        for data in itertools.cycle(flood(action.kind, self._link.device or "")):
+            if loop.time() >= end or not self._link.writable or self._link.reader.at_eof():
+                return
+            self._link.write(data)
+            await self._link.drain()
+            await asyncio.sleep(0)  # drain() alone lets nobody else run while there is room
 
     async def _ignore(self) -> None:
         """Waits for the end of the connection without looking at what comes. Always raises EOFError."""
