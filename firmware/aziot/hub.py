@@ -23,7 +23,7 @@ class Session:
 
     mqtt = None
     cloud = None  # what the application wants to hear, if anything
-    _dates = None  # of the certificate, which the first poll() reports
+    _report = None  # reported properties (JSON) for the next poll()
     _skipped = 0  # bytes of the last message for which the heap had no room
 
     def __init__(self, device):
@@ -72,7 +72,7 @@ class Session:
             if self.device.renewal:
                 self.renew_at = 1  # the connection was lost meanwhile
             if identity.report:
-                self._dates = '{"certificate":{"validFrom":"%s","validUntil":"%s"}}' % (clock.iso(start), until)
+                self._report = '{"certificate":{"validFrom":"%s","validUntil":"%s"}}' % (clock.iso(start), until)
         if self.cloud:
             self.cloud.resume()
         identity.log("hub.ready", text)
@@ -101,11 +101,12 @@ class Session:
         """
         end = due(ms)
         over = False
-        if self._dates:
+        if self._report:
             if not self.mqtt.present:  # the answer comes unasked, and is not waited for
                 self.mqtt.subscribe(b"$iothub/twin/res/#", 1)
-            self._tell(self._dates)
-            self._dates = None
+                self.mqtt.present = True
+            self.mqtt.publish("$iothub/twin/PATCH/properties/reported/?$rid=r", self._report)
+            self._report = None
         while True:
             if self.cloud:
                 self.cloud.work()
@@ -177,17 +178,13 @@ class Session:
             self.cloud = Cloud(self)
         return self.cloud
 
-    def _tell(self, properties):
-        # Reported properties (JSON), without waiting for the answer.
-        self.mqtt.publish("$iothub/twin/PATCH/properties/reported/?$rid=r", properties)
-
     def _skip(self, size):
-        # A message was dropped, since the heap has no room for it: said once.
-        if size != self._skipped:
+        # A message was dropped, since the heap has no room for it: said if there was none as large.
+        if size > self._skipped:
             self._skipped = size
             self.device.identity.log("skipped", "%d bytes" % size)
             if self.device.identity.report:
-                self._tell('{"skipped":%d}' % size)
+                self._report = self._report or '{"skipped":%d}' % size
 
     def _on_message(self, topic, body):
         # From within MQTT. A body of None is one that the heap has no room for; the Hub keeps such a message.
