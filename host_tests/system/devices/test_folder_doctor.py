@@ -118,6 +118,16 @@ def test_an_id_too_long_for_old_subscriptions_is_a_note(tmp_path: Path, length: 
     assert [(finding.where, finding.wrong) for finding in found] == [("device.json", False)] * notes
 
 
+def test_a_timeout_that_the_watchdog_undercuts_is_a_note(tmp_path: Path) -> None:
+    folder = folders.create(PLAN, tmp_path)
+    watchdog = folders.load(folder).profile.watchdog
+    for timeout, notes in ((watchdog - 1, 0), (watchdog, 1)):
+        change("device.json", timeout=timeout)(folder)
+        found = folder_doctor.examine(folder, group_key=KEY)
+        assert [finding.wrong for finding in found] == [False] * notes
+        assert all("is not below the watchdog" in finding.message for finding in found)
+
+
 def test_what_is_wrong_is_refused_by_whoever_flashes(tmp_path: Path) -> None:
     folder = folders.create(PLAN, tmp_path)
     assert folder_doctor.admit(folder) == []
