@@ -72,7 +72,7 @@ _IGNORED = """\
 _README = """\
 # {name}
 
-A project for [esp-dps](https://pypi.org/project/esp-dps/).
+A project for `esp-dps`.
 
 - `esp-dps.toml`: settings, used by every command in this folder
 - `app/app.py`: your application; `esp-dps flash` copies it to the board
