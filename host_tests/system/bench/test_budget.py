@@ -48,7 +48,7 @@ def test_heap(tmp_path: Path, kind: str) -> None:
     """The bench finds the smallest; here it has to work in one, and a board too small must be told from it."""
     with serving(tmp_path / "sim", Options(assigning=0)) as sim:
         trial = heap.Trial(Bench(tmp_path), heap.made(tmp_path, sim.info, kind))
-        assert trial.works(heap.BUDGET)
+        assert trial.works(heap.BUDGETS[kind])
         assert not trial.works(24 << 10)
 
 

@@ -91,7 +91,7 @@ def test_five_subscriptions_and_no_more(sim: Simulator) -> None:
         f"devices/{NAME}/messages/devicebound/#", "$iothub/twin/res/#", "$iothub/twin/PATCH/properties/desired/#",
         "$iothub/methods/POST/#", "$iothub/methods/#",
     )  # fmt: skip
-    with online(sim) as device:
+    with online(sim, clean=True) as device:
         assert [device.subscribe(one) for one in filters] == [[1]] * 5
         assert device.subscribe("$iothub/twin/res/200/#") == [128]
         assert device.subscribe(filters[0]) == [1]
